@@ -1,0 +1,97 @@
+"""Which line of the user's program is running, and messages that name it.
+
+A line is kept as `(code object, instruction)`, which costs 0.1 µs to take, and is looked up only when read.
+"""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+from types import CodeType
+from typing import Any
+
+import numpy as np
+
+Line = tuple[CodeType, int]
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+class _Ours(dict[str, bool]):
+    """File name -> is it a file of this package (0.03 µs a look, against 0.08 for `startswith`)."""
+
+    def __missing__(self, filename: str) -> bool:
+        ours = self[filename] = filename.startswith(_PACKAGE)
+        return ours
+
+
+OURS = _Ours()
+
+
+def user_line() -> Line:
+    """The innermost running line that is not this package's."""
+    frame = sys._getframe(1)
+    while OURS[frame.f_code.co_filename] and frame.f_back is not None:
+        frame = frame.f_back
+    return frame.f_code, frame.f_lasti
+
+
+def line_number(code: CodeType, instruction: int) -> int:
+    """The line of an instruction of a code object."""
+    for start, end, line in code.co_lines():
+        if start <= instruction < end and line is not None:
+            return line
+    return code.co_firstlineno
+
+
+def describe_line(line: Line) -> str:
+    """`file.py:12, in train: loss = f(x)`."""
+    code, instruction = line
+    number = line_number(code, instruction)
+    text = linecache.getline(code.co_filename, number).strip()
+    where = f"{os.path.basename(code.co_filename)}:{number}, in {code.co_name}"
+    return f"{where}: {text}" if text else where
+
+
+def describe(value: Any) -> str:
+    """An argument in a message: `float32 (3, 4) 'weight'`, or a short repr of what has no shape."""
+    name = getattr(value, "name", None)
+    shape = getattr(value, "shape", None)
+    if shape is None or not hasattr(value, "dtype"):
+        text = repr(value)
+        return text if len(text) <= 60 else text[:57] + "..."
+    return f"{value.dtype} {tuple(shape)}" + (f" {name!r}" if isinstance(name, str) else "")
+
+
+_RENAMED = {"dim": "axis", "keepdim": "keepdims", "dims": "axis", "axes": "axis"}
+_HINTS = (
+    ("could not be broadcast", "shapes must be equal, or 1, axis by axis from the last"),
+    ("mismatch in its core dimension", "the last axis of the first must equal the second last of the second"),
+    ("cannot reshape", "the new shape must hold the same number of elements; one entry may be -1"),
+    ("out of bounds for array of dimension", "axes run from -ndim to ndim - 1"),
+)
+
+
+_KINDS = (np.exceptions.AxisError, IndexError, TypeError, ZeroDivisionError, ValueError, RuntimeError)
+
+
+def _advice(text: str, static: dict[str, Any]) -> str:
+    if "unexpected keyword" in text:
+        for wrong, right in _RENAMED.items():
+            if wrong in static:
+                return f"; write {right}= for {wrong}= (array functions have NumPy's spelling)"
+    return next((f"; {hint}" for sign, hint in _HINTS if sign in text), "")
+
+
+def explain(
+    error: Exception, op: str, args: Any, static: dict[str, Any], path: Any = None, line: Line | None = None
+) -> Exception:
+    """The same kind of exception, saying which op, in which layer, on what, and at which forward line."""
+    shown = [describe(a) for a in args] + [f"{k}={v!r}" for k, v in static.items()]
+    text = str(error)
+    place = f" in layer {path}" if path is not None else ""
+    message = f"{op}{place}: {text}{_advice(text, static)}\n  called with ({', '.join(shown)})"
+    if line is not None:
+        message += f"\n  forward at {describe_line(line)}"
+    return next((kind(message) for kind in _KINDS if isinstance(error, kind)), error)

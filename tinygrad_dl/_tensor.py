@@ -1,0 +1,385 @@
+"""The Tensor: a handle on an ndarray that records what is done with it.
+
+Operators, methods and NumPy functions (`np.exp(t)`, `np.sum(t, axis=0)`, `array @ t`) all end in the
+primitives of `ops`. A Tensor's value is changed only by `assign`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from ._operators import Operators
+from .autodiff import propagate
+from .graph import Handle, Leaf, set_result, unshared, wrap
+from .primitive import ANSWERS
+from .scope import current
+
+Array = np.ndarray[Any, Any]
+
+_TORCH = {
+    "unsqueeze": "np.expand_dims(t, axis)", "view": "t.reshape(shape)", "permute": "t.transpose(axes)",
+    "expand": "np.broadcast_to(t, shape)", "norm": "np.linalg.norm(t)", "abs": "abs(t)", "exp": "np.exp(t)",
+    "log": "np.log(t)", "sqrt": "np.sqrt(t)", "tanh": "np.tanh(t)", "relu": "nn.functional.relu(t)",
+    "sigmoid": "nn.functional.sigmoid(t)", "softmax": "nn.functional.softmax(t)", "matmul": "a @ b", "mm": "a @ b",
+    "mul": "a * b", "add": "a + b", "sub": "a - b", "div": "a / b", "pow": "a ** b", "float": "t.astype('float32')",
+    "double": "t.astype('float64')", "long": "t.astype('int64')", "cuda": "nothing: arrays live in main memory",
+    "to": "t.astype(dtype)", "t": "t.T", "numel": "t.size", "cat": "np.concatenate", "gather": "np.take_along_axis",
+    "clone": "t.copy()", "flip": "np.flip(t, axis)", "maximum": "np.maximum(a, b)", "requires_grad_": "t.requires_grad = True",
+    "grad_fn": "t.node", "zero_": "t.assign(0)", "add_": "t += v", "sub_": "t -= v", "mul_": "t *= v", "copy_": "t.assign(v)",
+    "fill_": "t.fill(v)", "data_ptr": "t.numpy().ctypes.data", "dim": "t.ndim", "logsumexp": "nn.functional.logsumexp(t)",
+}  # fmt: skip
+
+
+def _to_array(data: Any, dtype: Any) -> Array:
+    """A fresh ndarray: Python floats become float32, Python ints int64, arrays keep their dtype."""
+    if isinstance(data, Handle):
+        data = data.data
+    elif isinstance(data, list | tuple):
+        data = _plain(data)
+    array = np.array(data, dtype=dtype, order="C")
+    if dtype is None and array.dtype == np.float64 and not isinstance(data, np.ndarray | np.generic) and not _holds_arrays(data):
+        array = array.astype(np.float32)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(
+            f"tensor: expected real numbers or booleans, got {array.dtype}"
+            + ("; complex numbers are not supported" if array.dtype.kind == "c" else "")
+        )
+    return array
+
+
+def _plain(data: Any) -> Any:
+    return [_plain(d) for d in data] if isinstance(data, list | tuple) else data.data if isinstance(data, Handle) else data
+
+
+def _holds_arrays(data: Any) -> bool:
+    if isinstance(data, list | tuple):
+        return any(_holds_arrays(d) for d in data)
+    return isinstance(data, np.ndarray | np.generic)
+
+
+def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, name: str | None = None) -> Tensor:
+    """A Tensor that holds a copy of `data`.
+
+    data: a number, nested sequences, an ndarray or a Tensor. Python floats become float32 and Python ints
+        int64; arrays keep their dtype.
+    requires_grad: gradients of later results are collected in `.grad`; floating dtypes only.
+    name: shown in pictures and messages.
+    Raises TypeError for complex or non-numeric data, and for `requires_grad` of integers or booleans.
+    """
+    return Tensor(data, dtype, requires_grad, name)
+
+
+class Tensor(Operators, Handle):
+    """An array whose operations are recorded. Made by `tinygrad_dl.tensor`.
+
+    It has ndarray's operators, indexing, attributes and methods, in NumPy's spelling (`axis`, `keepdims`).
+    Results of operations on a Tensor that requires grad require grad.
+    """
+
+    __slots__ = ()
+    is_state = False  # of Parameters and Buffers: never re-pointed, only assigned
+
+    def __init__(self, data: Any, dtype: Any = None, requires_grad: bool = False, name: str | None = None) -> None:
+        self.data = _to_array(data, dtype)
+        self.node = self._grad = None
+        self.name = name
+        self.requires_grad = requires_grad
+
+    # what it is
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.data.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        return self.data.size
+
+    @property
+    def nbytes(self) -> int:
+        return self.data.nbytes
+
+    @property
+    def itemsize(self) -> int:
+        return self.data.itemsize
+
+    @property
+    def is_leaf(self) -> bool:
+        """Was it made by the user, rather than by a recorded operation?"""
+        return self.node is None or type(self.node) is Leaf
+
+    @property
+    def requires_grad(self) -> bool:
+        """Are operations on it recorded? Settable on leaves of a floating dtype."""
+        return self.node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, flag: bool) -> None:
+        if not self.is_leaf:
+            raise RuntimeError("requires_grad can be set on leaves only; this tensor is a result: use .detach() instead")
+        if not flag:
+            self.node = None
+        elif self.data.dtype.kind != "f":
+            raise TypeError(f"requires_grad needs a floating dtype, got {self.data.dtype}; use .astype('float32') first")
+        elif self.node is None:
+            self.node = Leaf(self)
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that `backward` has collected, a Tensor of the same shape and dtype, or None.
+
+        Of leaves, and of results for which `retain_grad()` was called."""
+        if self.node is not None and self.node.retain == 2:
+            g = self.node.grad
+            return wrap(g) if isinstance(g, np.ndarray) else g
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Any) -> None:
+        if value is not None:
+            value = value if isinstance(value, Tensor) else Tensor(value, self.dtype)
+            if value.shape != self.shape:
+                raise ValueError(f"grad: expected shape {self.shape}, got {value.shape}")
+        self._grad = value
+
+    def __repr__(self) -> str:
+        kind = type(self).__name__
+        text = f"{kind}({np.array2string(self.data, separator=', ', prefix=kind + '(', threshold=100)}, dtype={self.dtype}"
+        if self.name:
+            text += f", name={self.name!r}"
+        if self.node is not None:
+            op = self.node.primitive or (self.node.parents and self.node.parents[0] and self.node.parents[0].primitive)
+            text += f", op={op.name}" if op else ", requires_grad=True"
+        return text + ")"
+
+    # gradients
+
+    def backward(self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False) -> None:
+        """Add the gradient of this tensor into `.grad` of every leaf it was computed from.
+
+        gradient: of some scalar with respect to this tensor, its shape; may be left out of a one-element tensor.
+        retain_graph: keep what the graph saved, to run it again; default: `create_graph`.
+        create_graph: record the backward pass, for higher derivatives.
+        Raises RuntimeError without a graph, or on its second run; ValueError for a wrong gradient.
+        """
+        seed = self._seed(gradient, create_graph)
+        retain = create_graph if retain_graph is None else retain_graph
+        found = propagate([(self.node, seed)], second=create_graph, retain=retain)  # type: ignore[list-item]
+        while found:
+            leaf, g = found.popitem()
+            target: Tensor | None = leaf.tensor()  # type: ignore[attr-defined]
+            if target is None or target.node is not leaf:
+                continue
+            if target._grad is not None:
+                g = target._grad + g if create_graph else np.asarray(target._grad.data + g)
+            elif not create_graph and not unshared(g):
+                g = g.copy()
+            target._grad = g if create_graph else wrap(g)
+
+    def _seed(self, gradient: Any, second: bool) -> Any:
+        if self.node is None:
+            raise RuntimeError(
+                "backward: this tensor does not require grad: no operation on a tensor with requires_grad=True "
+                "led to it (or it was computed in no_grad, or detached)"
+            )
+        if gradient is None:
+            if self.size != 1:
+                raise ValueError(f"backward: expected a one-element tensor, got shape {self.shape}; pass gradient=, or sum it")
+            gradient = np.ones(self.shape, self.dtype)
+        array = gradient.data if isinstance(gradient, Tensor) else np.asarray(gradient)
+        if array.shape != self.shape:
+            raise ValueError(f"backward: gradient has shape {array.shape}, expected the tensor's shape {self.shape}")
+        if second:
+            return gradient if isinstance(gradient, Tensor) else wrap(array.astype(self.dtype))
+        return array.astype(self.dtype, copy=False)
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of this result in `.grad` during backward; leaves always do."""
+        if self.node is None:
+            raise RuntimeError("retain_grad: this tensor does not require grad")
+        if not self.is_leaf:
+            self.node.retain = 2
+
+    def detach(self) -> Tensor:
+        """The same value off the graph, without a copy."""
+        return wrap(self.data)
+
+    def assign(self, value: Any) -> Self:
+        """Write a new value: the only way in which a tensor's storage changes.
+
+        value: an array or Tensor of this shape, or a number; cast to this dtype. The write is not recorded in
+        the graph. Views and copies that were taken before keep the old value. Returns the tensor.
+        Raises ValueError for another shape, TypeError for a dtype that does not fit, RuntimeError on a result
+        of an operation and for a value that requires grad.
+        """
+        scope = current()
+        if scope.replaying:
+            return self
+        if not self.is_leaf:
+            raise RuntimeError("assign: this tensor is the result of an operation; assign to a leaf, or use a new name")
+        if isinstance(value, Handle):
+            if value.node is not None and scope.recording:
+                raise RuntimeError("assign: the value requires grad; use .assign(v.detach()), or `with tg.no_grad():`")
+            value = value.data
+        array = np.asarray(value)
+        if array.shape != self.shape and array.ndim:
+            raise ValueError(f"assign: expected shape {self.shape}{_named(self)}, got {array.shape}")
+        if not isinstance(value, bool | int | float) and not np.can_cast(array.dtype, self.dtype, "same_kind"):
+            raise TypeError(f"assign: expected {self.dtype}{_named(self)}, got {array.dtype}, which does not fit; use .astype")
+        if array is not self.data:
+            if self.node is not None and unshared(self.data):  # nobody else sees the memory: write in place
+                self.data[...] = array
+            else:
+                fresh = np.empty_like(self.data)
+                fresh[...] = array
+                self.data = fresh
+        if self.node is not None:
+            self.node.overwritten()  # type: ignore[attr-defined]
+        return self
+
+    def _update(self, result: Callable[[], Tensor], form: str) -> Self:
+        """`t -= v` and `t[i] = v`: `assign` on state, a new value behind this handle on anything else."""
+        state = self.is_state or type(self.node) is Leaf
+        if state and current().recording:
+            raise RuntimeError(
+                f"`{form}` would overwrite {type(self).__name__.lower()}{_named(self)} while gradients are recorded; write\n"
+                f"  with tg.no_grad():\n      {form}\nor t.assign(value), or give the result a new name"
+            )
+        new = result()
+        if new.shape != self.shape:
+            raise ValueError(f"`{form}`: the result has shape {new.shape}, the tensor {self.shape}; give it a new name")
+        if new.dtype != self.dtype:
+            if not np.can_cast(new.dtype, self.dtype, "same_kind"):
+                raise TypeError(f"`{form}`: the result is {new.dtype}, the tensor {self.dtype}; give it a new name")
+            new = new.astype(self.dtype)
+        if state:
+            return self.assign(new)
+        self.data, self.node = new.data, new.node
+        return self
+
+    # NumPy's protocols
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        array = self.numpy()
+        if dtype is not None and array.dtype != dtype:
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if method != "__call__":
+            raise TypeError(f"np.{ufunc.__name__}.{method} is not supported on Tensors; {_instead(ufunc, method)}")
+        op = ANSWERS.get(ufunc)
+        if op is None:
+            raise TypeError(f"np.{ufunc.__name__} has no derivative rule here; {_RAW}")
+        for key in kwargs:
+            raise TypeError(f"np.{ufunc.__name__}: {key}= is not supported on Tensors; use the result, np.where or .astype")
+        return op(*inputs)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        op = ANSWERS.get(function)
+        if op is None:
+            raise TypeError(f"{_full_name(function)} has no derivative rule here; {_RAW}")
+        return op(*args, **kwargs)
+
+    # conversions
+
+    def numpy(self) -> Array:
+        """A read-only view of the value. Raises RuntimeError on a tensor that requires grad."""
+        if self.node is not None:
+            raise RuntimeError("this tensor requires grad: a plain array would leave the graph; use .detach().numpy()")
+        view = self.data.view()
+        view.flags.writeable = False
+        return view
+
+    def item(self) -> Any:
+        """The value of a one-element tensor as a Python number."""
+        return self.data.item()
+
+    def tolist(self) -> Any:
+        """The value as nested Python lists."""
+        return self.data.tolist()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        return self.data.__index__()
+
+    def __bool__(self) -> bool:
+        return bool(self.data)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item() if spec and self.size == 1 else str(self), spec)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self.ndim:
+            raise TypeError("iteration over a 0-d tensor")
+        return (self[i] for i in range(len(self.data)))
+
+    def __contains__(self, value: Any) -> bool:
+        return bool(np.any(self.data == (value.data if isinstance(value, Handle) else value)))
+
+    def __reduce__(self) -> Any:
+        if not self.is_leaf:
+            raise TypeError("only leaves can be copied or pickled; this tensor is a result: use .detach() first")
+        return _rebuild, (type(self), self.data, self.requires_grad, self.name, self._grad, getattr(self, "__dict__", None))
+
+
+def _named(tensor: Tensor) -> str:
+    return f" of {tensor.name!r}" if tensor.name else ""
+
+
+def _rebuild(cls: type[Tensor], data: Array, requires_grad: bool, name: str | None, grad: Tensor | None, extra: Any) -> Tensor:
+    new: Tensor = object.__new__(cls)
+    new.data, new.node, new.name, new._grad = data, None, name, grad
+    if extra:
+        new.__dict__.update(extra)
+    new.requires_grad = requires_grad
+    return new
+
+
+_RAW = "use t.detach().numpy() for a plain array"
+
+
+def _instead(ufunc: np.ufunc, method: str) -> str:
+    reductions = {"add": "np.sum", "multiply": "np.prod", "maximum": "np.max", "minimum": "np.min", "logical_or": "np.any"}
+    if method == "reduce" and ufunc.__name__ in reductions:
+        return f"use {reductions[ufunc.__name__]}"
+    return _RAW
+
+
+def _full_name(function: Any) -> str:
+    return f"{function.__module__}.{function.__name__}".replace("numpy", "np", 1)
+
+
+class _Elsewhere:
+    """PyTorch's name for what has another one here. (A `__getattr__` on Tensor would slow down every
+    attribute of it: 2.0 µs an operation against 1.6.)"""
+
+    def __init__(self, name: str, hint: str) -> None:
+        self.name, self.hint = name, hint
+
+    def __get__(self, tensor: Any, cls: Any = None) -> Any:
+        raise AttributeError(f"Tensor has no attribute {self.name!r}; write {self.hint}")
+
+
+for _name, _hint in _TORCH.items():
+    setattr(Tensor, _name, _Elsewhere(_name, _hint))
+set_result(Tensor)

@@ -1,0 +1,186 @@
+"""The reverse pass: run a recorded graph backwards.
+
+Nodes are visited in reverse order of creation, which is a topological order, so nothing here recurses over
+the graph. A rule has two readings: on ndarrays NumPy runs it undisturbed; on Tensors (`second`) each of its
+operations is recorded in turn, which gives derivatives of any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from heapq import heappop, heappush
+from typing import Any
+
+import numpy as np
+
+from ._source import describe_line, explain, user_line
+from . import graph
+from .graph import SMALL, Handle, Leaf, Node, Output, wrap
+from .scope import within
+
+
+def propagate(
+    seeds: Sequence[tuple[Node, Any]],
+    *,
+    second: bool = False,
+    retain: bool = False,
+    wanted: set[Node] | None = None,
+    stop: bool = False,
+) -> dict[Node, Any]:
+    """Run the graph backwards from `(node, gradient)` pairs; return the gradients of the wanted nodes.
+
+    second: the rules run on Tensors and are recorded. retain: the graph can be run again. wanted: default
+    every leaf; nothing is computed that does not lead there. stop: do not look behind the wanted nodes.
+    """
+    useful = None if wanted is None else _leading_to(wanted, [node for node, _ in seeds])
+    line = user_line()
+    last_write = graph.last_write
+    heap: list[tuple[int, Node]] = []  # the latest first
+    grads: dict[Node, Any] = {}  # borrowed from the rules until an addition makes an array of our own
+    owned: set[Node] = set()
+    found: dict[Node, Any] = {}
+
+    def add(node: Node, g: Any) -> None:
+        if node not in grads:
+            grads[node] = g
+            heappush(heap, (-node.order, node))
+        elif node in owned:
+            np.add(grads[node], g, out=grads[node])
+        else:
+            total = grads[node] + g
+            grads[node] = total if second else np.asarray(total)
+            if not second:
+                owned.add(node)
+
+    for node, g in seeds:
+        add(node, g)
+    with within(recording=second):
+        while heap:
+            node = heappop(heap)[1]
+            g = grads.pop(node)
+            if wanted is not None and node in wanted:
+                found[node] = g
+                if stop:
+                    continue
+            if node.retain:
+                node.grad = g
+            op = node.primitive
+            if op is None:
+                if type(node) is Output:
+                    operation: Any = node.parents[0]
+                    if operation not in grads:
+                        add(operation, [None] * node.siblings)
+                    grads[operation][node.index] = g
+                elif wanted is None:
+                    found[node] = g
+                continue
+            if node.spent is not None:
+                raise _spent(node)
+            targets = node.parents if useful is None else [p if p in useful else None for p in node.parents]
+            if last_write > node.order:
+                _check_values(node)
+            args, static, joint = node.args, node.static, second or op.joint
+            y = node if node.output is None else node.output
+            try:
+                results = op.pull(node, tuple(g) if type(g) is list else g, targets, second) if joint else op.vjps
+                for r, target in zip(results, targets):  # noqa: B905 (strict= costs 0.1 µs)
+                    if r is None or target is None:
+                        continue
+                    if not joint:  # `Primitive.pull`, written out
+                        r = r(g, y, *args, **static) if static else r(g, y, *args)
+                    if type(r) is not np.ndarray or r.shape != target.shape or r.dtype is not target.dtype:
+                        r = _fit(r, node, target, second)
+                    if target in grads:
+                        add(target, r)
+                    else:  # `add`, written out
+                        grads[target] = r
+                        heappush(heap, (-target.order, target))
+            except Exception as error:
+                described = [p or a for a, p in zip(args, node.parents, strict=True)]
+                raise explain(error, f"backward of {op.name}", described, static, node.path, node.line) from error
+            if not retain:
+                node.release(line)
+    return found
+
+
+def _check_values(node: Node) -> None:
+    """Has a leaf been assigned to since this operation saved its value (or a view of it)?"""
+    for arg, parent in zip(node.args, node.parents, strict=True):
+        if parent is not None and arg is not parent:
+            leaf = parent if type(parent) is Leaf else parent.origin
+            if leaf is not None and leaf.stamp > node.order:
+                raise _stale(node, leaf)
+
+
+def _leading_to(wanted: set[Node], roots: Sequence[Node]) -> set[Node]:
+    """The nodes below the roots through which a gradient reaches a wanted one."""
+    first = min((node.order for node in wanted), default=0)
+    seen, stack = set(roots), list(roots)
+    while stack:
+        for parent in stack.pop().parents:
+            if parent is not None and parent not in seen and parent.order >= first:
+                seen.add(parent)
+                stack.append(parent)
+    useful: set[Node] = set()
+    for node in sorted(seen, key=lambda n: n.order):
+        if node in wanted or any(p in useful for p in node.parents):
+            useful.add(node)
+    return useful
+
+
+def _spent(node: Node) -> RuntimeError:
+    op: Any = node.primitive
+    line: Any = node.spent
+    return RuntimeError(
+        f"backward through {op.name} a second time: its saved values were freed by the first backward, "
+        f"at {describe_line(line)}\n"
+        f"  forward at {describe_line(node.line)}\n"
+        "  pass retain_graph=True to the first backward, or compute the loss again"
+    )
+
+
+def _stale(node: Node, leaf: Leaf) -> RuntimeError:
+    op: Any = node.primitive
+    tensor = leaf.tensor()
+    name = (tensor is not None and tensor.name) or f"a {leaf.dtype} tensor of shape {leaf.shape}"
+    written: Any = leaf.written
+    return RuntimeError(
+        f"backward of {op.name}: {name} was overwritten at {describe_line(written)}\n"
+        f"  after its value was used at {describe_line(node.line)}\n"
+        "  run backward before the update, or compute the loss again after it"
+    )
+
+
+def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
+    """Sum a gradient over the axes along which its argument was broadcast."""
+    if g.ndim > len(shape):
+        g = g.sum(axis=tuple(range(g.ndim - len(shape))))
+    axes = tuple(i for i, (have, want) in enumerate(zip(g.shape, shape, strict=True)) if want == 1 != have)
+    return g.sum(axis=axes, keepdims=True) if axes else g
+
+
+def _fit(r: Any, node: Node, parent: Node, second: bool) -> Any:
+    """A rule's result as a gradient of exactly its argument's shape and dtype."""
+    if not isinstance(r, Handle if second else np.ndarray):
+        r = wrap(np.asarray(r)) if second else np.asarray(r)
+    if r.shape != parent.shape:
+        op: Any = node.primitive
+        if not op.elementwise or not _broadcasts(parent.shape, r.shape):
+            raise ValueError(_wrong_shape(node, parent, r.shape))
+        r = unbroadcast(r, parent.shape)
+    return r if r.dtype == parent.dtype else r.astype(parent.dtype)
+
+
+def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    pairs = zip(reversed(shape), reversed(to), strict=False)
+    return len(shape) <= len(to) and all(have in (1, want) for have, want in pairs)
+
+
+def _wrong_shape(node: Node, parent: Node, got: tuple[int, ...]) -> str:
+    position = list(node.parents).index(parent)
+    text = f"the rule for argument {position} returned a gradient of shape {got}, expected the argument's shape {parent.shape}"
+    if _broadcasts(parent.shape, got):
+        lead = len(got) - len(parent.shape)
+        axes = tuple(i for i in range(len(got)) if i < lead or parent.shape[i - lead] != got[i])
+        return f"{text}; sum it over the broadcast axes {axes}, or declare the primitive with elementwise=True"
+    return f"{text}; return a gradient of the argument's own shape"

@@ -1,0 +1,161 @@
+"""The records of a computation: one Node per operation, a Leaf where gradients arrive.
+
+A Node holds ndarrays and its parents' Nodes, never Tensors, so that a graph has no reference cycles and
+goes away with the last Tensor that needs it.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from itertools import count
+from sys import getrefcount
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ._source import Line, user_line
+from .scope import Path
+
+if TYPE_CHECKING:
+    from ._tensor import Tensor
+    from .autodiff import Primitive
+
+SMALL = 4  # values and gradients of up to so many elements outlive the backward pass, for pictures
+
+next_order = count(1).__next__
+last_write = 0  # `next_order` at the last `assign` to any leaf
+
+
+class Handle:
+    """What the engine knows of a Tensor; the class that users see is built on it in `_tensor.py`."""
+
+    __slots__ = ("__weakref__", "_grad", "data", "name", "node")
+    data: np.ndarray[Any, Any]
+    node: Node | None
+    name: str | None
+    _grad: Tensor | None
+
+
+result: type[Tensor]  # the class that operations return
+_empty: Any = object.__new__
+_ndarray = np.ndarray
+
+
+def set_result(cls: type[Tensor]) -> None:
+    """Name the class that operations return."""
+    global result
+    result = cls
+
+
+def wrap(data: np.ndarray[Any, Any], node: Node | None = None) -> Tensor:
+    """A Tensor around an array, without a copy or a check."""
+    tensor: Tensor = _empty(result)
+    tensor.data = data
+    tensor.node = node
+    tensor.name = tensor._grad = None
+    return tensor
+
+
+class Node:
+    """One recorded operation, as plain data."""
+
+    __slots__ = (
+        "__weakref__", "args", "code", "dtype", "grad", "instruction", "names", "order", "origin", "output", "parents",
+        "path", "primitive", "retain", "saved", "shape", "spent", "static",
+    )  # fmt: skip
+
+    primitive: Primitive | None
+    parents: Sequence[Node | None]
+    args: list[Any]  # arrays and scalars; the parent Node for what no rule reads; (shape, dtype) of what was let go
+    static: dict[str, Any]
+    saved: Any  # what a fused forward left for its backward
+    path: Path | None  # of the running module
+    names: dict[int, str] | None  # of constant arguments, by position
+    code: CodeType  # with the instruction, the user's line
+    instruction: int
+    order: int  # of creation, which is a topological order
+    output: Any  # kept if a rule reads it, or if it is small
+    shape: tuple[int, ...]  # of the output
+    dtype: np.dtype[Any]
+    origin: Leaf | None  # the leaf whose memory the output views
+    grad: Any  # kept if small or asked for
+    retain: int  # keep `grad`: 1 because it is small, 2 because `retain_grad` asked for it
+    spent: Line | None  # the line whose backward consumed this node
+
+    def _place(self, array: np.ndarray[Any, Any], parents: Sequence[Node], line: Line, path: Path | None) -> None:
+        """Fill in a node that is no operation. (Operations are filled in where they are recorded.)"""
+        self.primitive = self.saved = self.names = self.output = self.origin = self.grad = self.spent = None
+        self.parents, self.args, self.static, self.path, self.retain = parents, [], {}, path, 0
+        self.code, self.instruction = line
+        self.shape, self.dtype, self.order = array.shape, array.dtype, next_order()
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def line(self) -> Line:
+        return self.code, self.instruction
+
+    def release(self, line: Line) -> None:
+        """Let go of large arrays after backward; small ones stay for pictures."""
+        self.spent = line
+        self.saved = None
+        args, i = self.args, 0
+        for parent in self.parents:
+            if parent is not None:
+                args[i] = parent
+            elif type(args[i]) is _ndarray and args[i].size > SMALL:
+                args[i] = (args[i].shape, args[i].dtype)
+            i += 1
+        if self.retain != 1:
+            self.output = None
+
+
+class Leaf(Node):
+    """Where gradients arrive. Holds the engine's only reference to a Tensor, a weak one."""
+
+    __slots__ = ("stamp", "tensor", "written")
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._place(tensor.data, (), user_line(), None)
+        self.tensor = weakref.ref(tensor)
+        self.stamp = 0  # the creation counter at the last `assign`
+        self.written: Line | None = None  # its line
+
+    def overwritten(self) -> None:
+        """Note that the tensor no longer has the value that recorded operations saw."""
+        global last_write
+        last_write = self.stamp = next_order()
+        self.written = user_line()
+
+
+class Output(Node):
+    """One result of an operation with several; its one parent is that operation's Node."""
+
+    __slots__ = ("index", "siblings")
+
+    def __init__(self, parent: Node, index: int, siblings: Sequence[np.ndarray[Any, Any]]) -> None:
+        self._place(siblings[index], (parent,), parent.line, parent.path)
+        self.index, self.siblings = index, len(siblings)
+        if siblings[index].size <= SMALL:
+            self.output = siblings[index]
+
+
+def _alone() -> int:
+    fresh = np.empty(1)
+    return _references(fresh)
+
+
+def _references(array: Any) -> int:
+    return getrefcount(array)
+
+
+_ALONE = _alone()  # differs between Python versions
+
+
+def unshared(array: np.ndarray[Any, Any], holders: int = 1) -> bool:
+    """Does the array own its memory, and does nothing refer to it but the caller's `holders` references?"""
+    return array.base is None and _references(array) - holders < _ALONE + 1

@@ -1,0 +1,6 @@
+from .creation import *
+from .elementwise import *
+from .index import *
+from .product import *
+from .reduction import *
+from .shape import *

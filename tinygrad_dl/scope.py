@@ -1,0 +1,65 @@
+"""What an operation needs to know of its surroundings: one immutable record per thread or task.
+
+A new thread starts with the defaults; `contextvars` carries the record through tasks and generators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Path(NamedTuple):
+    """Where in a model an operation ran: the calling module's place in its parent, as plain data."""
+
+    parent: Path | None
+    name: str
+    kind: str
+
+    def __str__(self) -> str:
+        return self.name if self.parent is None else f"{self.parent}.{self.name}"
+
+
+@dataclass(slots=True)  # not frozen: that makes creation three times as slow; nothing changes one all the same
+class Scope:
+    """Fields: is the graph recorded; is `checkpoint` running its function a second time (`assign` is
+    then a no-op); the running module and its path; the generator of a `random.scope` block."""
+
+    recording: bool = True
+    replaying: bool = False
+    module: Any = None
+    path: Path | None = None
+    generator: np.random.Generator | None = None
+
+
+_SCOPE: ContextVar[Scope] = ContextVar("tinygrad_dl.scope", default=Scope())
+current = _SCOPE.get
+enter = _SCOPE.set
+leave = _SCOPE.reset
+
+
+@contextmanager
+def within(**changes: Any) -> Iterator[None]:
+    """Run a block under the current scope with some fields changed."""
+    token = enter(replace(current(), **changes))
+    try:
+        yield
+    finally:
+        leave(token)
+
+
+def no_grad() -> Any:
+    """Record no graph in a `with` block, or in a function that bears it as the decorator `@no_grad()`.
+
+    Results computed there do not require grad. Per thread and per task."""
+    return within(recording=False)
+
+
+def enable_grad() -> Any:
+    """Record the graph again inside a `no_grad()` block or function; same forms as `no_grad`."""
+    return within(recording=True)

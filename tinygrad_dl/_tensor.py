@@ -173,7 +173,7 @@ class Tensor(Operators, Handle):
         create_graph: record the backward pass, for higher derivatives.
         Raises RuntimeError without a graph, or on its second run; ValueError for a wrong gradient.
         """
-        seed = self._seed(gradient, create_graph)
+        seed = self.seed_gradient(gradient, create_graph)
         retain = create_graph if retain_graph is None else retain_graph
         found = propagate([(self.node, seed)], second=create_graph, retain=retain)  # type: ignore[list-item]
         while found:
@@ -187,7 +187,7 @@ class Tensor(Operators, Handle):
                 g = g.copy()
             target._grad = g if create_graph else wrap(g)
 
-    def _seed(self, gradient: Any, second: bool) -> Any:
+    def seed_gradient(self, gradient: Any, second: bool) -> Any:
         if self.node is None:
             raise RuntimeError(
                 "backward: this tensor does not require grad: no operation on a tensor with requires_grad=True "

@@ -1,0 +1,264 @@
+"""Derivatives as functions: gradients, products with Jacobians and Hessians, and the full matrices.
+
+Each takes a function of Tensors written in NumPy. They nest (`grad(grad(f))`), never touch anybody's
+`.grad`, and record their own result when it depends on something that requires grad.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import ops
+from ._tensor import Tensor
+from .autodiff import propagate
+from .graph import Node, wrap
+from .scope import current, enable_grad
+
+Function = Callable[..., Any]
+
+
+def gradients(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    gradient: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """The gradients of outputs with respect to inputs, one Tensor per input; no `.grad` changes.
+
+    gradient: one per output, of its shape; may be left out of one-element outputs.
+    retain_graph: keep what the graph saved, to run it again; default: `create_graph`.
+    create_graph: record the computation of the gradients, for higher derivatives.
+    allow_unused: give None for an input that the outputs do not depend on, instead of a RuntimeError.
+    """
+    ys = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    xs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    gs = list(gradient) if isinstance(gradient, tuple | list) else [gradient] * len(ys)
+    if len(gs) != len(ys):
+        raise ValueError(f"gradients: expected one gradient per output ({len(ys)}), got {len(gs)}")
+    for i, x in enumerate(xs):
+        if x.node is None:
+            raise RuntimeError(f"gradients: input {i} does not require grad; set requires_grad=True before it is used")
+    seeds: list[tuple[Node, Any]] = [
+        (y.node, y.seed_gradient(g, create_graph)) for y, g in zip(ys, gs, strict=True) if y.node is not None or not allow_unused
+    ]  # type: ignore[misc]
+    wanted = {x.node for x in xs if x.node is not None}
+    retain = create_graph if retain_graph is None else retain_graph
+    found = propagate(seeds, second=create_graph, retain=retain, wanted=wanted)
+    results: list[Tensor | None] = []
+    for i, x in enumerate(xs):
+        g = found.get(x.node)  # type: ignore[arg-type]
+        if g is None and not allow_unused:
+            raise RuntimeError(f"gradients: the outputs do not depend on input {i}; pass allow_unused=True to get None for it")
+        results.append(g if g is None or create_graph else wrap(g.copy()))
+    return tuple(results)
+
+
+def _leaves(tree: Any) -> list[Any]:
+    """The arrays of nested tuples, lists and dicts, in order."""
+    if isinstance(tree, dict):
+        return [x for value in tree.values() for x in _leaves(value)]
+    if isinstance(tree, tuple | list):
+        return [x for value in tree for x in _leaves(value)]
+    return [tree]
+
+
+def _rebuild(tree: Any, leaves: Any) -> Any:
+    """The same nesting with other leaves, taken from an iterator."""
+    if isinstance(tree, dict):
+        return {key: _rebuild(value, leaves) for key, value in tree.items()}
+    if isinstance(tree, tuple | list):
+        return type(tree)(_rebuild(value, leaves) for value in tree)
+    return next(leaves)
+
+
+def _input(x: Any, who: str) -> Tensor:
+    """A tensor to differentiate by: a new node that leads to x if x is itself part of a graph."""
+    if isinstance(x, Tensor) and x.node is not None and current().recording:
+        alias = ops.positive(x)
+    else:
+        alias = Tensor(x)
+        if alias.dtype.kind != "f":
+            raise TypeError(f"{who}: can differentiate by floating arguments only, got {alias.dtype}")
+        alias.requires_grad = True
+    alias.name = getattr(x, "name", None)
+    return alias
+
+
+def _depends_beyond(y: Tensor, inputs: Sequence[Tensor]) -> bool:
+    """Does y depend on anything that requires grad besides these inputs' own leaves?"""
+    own = {x.node for x in inputs}
+    seen: set[Node] = set()
+    stack = [y.node]
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node in own:
+            if node.parents:  # an alias: the caller's own graph goes on behind it
+                return True
+        elif not node.parents:
+            return True
+        stack.extend(node.parents)
+    return False
+
+
+def value_and_grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
+    """A function that returns `(f(*args), gradient)`; see `grad`."""
+
+    def differentiated(*args: Any, **kwargs: Any) -> Any:
+        numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+        for i in numbers:
+            if not -len(args) <= i < len(args):
+                raise ValueError(f"grad: argnums names argument {i}, but {len(args)} were given")
+        trees = [args[i] for i in numbers]
+        inputs = [_input(x, "grad") for x in _leaves(trees)]
+        inner = list(args)
+        for i, tree in zip(numbers, _rebuild(trees, iter(inputs)), strict=True):
+            inner[i] = tree
+        recording = current().recording
+        with enable_grad():
+            result = f(*inner, **kwargs)
+        y, aux = result if has_aux else (result, None)
+        if not isinstance(y, Tensor) or y.size != 1:
+            got = f"shape {y.shape}" if isinstance(y, Tensor) else type(y).__name__
+            raise TypeError(f"grad: the function must return a one-element Tensor, got {got}; use jacobian for arrays")
+        if y.node is None:
+            found: Sequence[Any] = [None] * len(inputs)
+        else:
+            further = recording and _depends_beyond(y, inputs)
+            found = gradients(y, inputs, create_graph=further, retain_graph=True, allow_unused=True)
+        filled = (wrap(np.zeros_like(x.data)) if g is None else g for g, x in zip(found, inputs, strict=True))
+        gs = _rebuild(trees, filled)
+        value = y if recording and y.node is not None and _depends_beyond(y, inputs) else y.detach()
+        return ((value, aux) if has_aux else value), gs[0] if isinstance(argnums, int) else tuple(gs)
+
+    return differentiated
+
+
+def grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
+    """The gradient of a function that returns a one-element Tensor, as a function of the same arguments.
+
+    argnums: which arguments to differentiate by; an int gives one gradient, a sequence a tuple. An
+        argument may be a Tensor, an array, a number, or nested tuples, lists and dicts of them.
+    has_aux: f returns `(value, aux)`, and the gradient function `(gradient, aux)`.
+    Raises TypeError if f returns anything else, or an argument is not floating.
+    """
+    both = value_and_grad(f, argnums, has_aux)
+
+    def gradient(*args: Any, **kwargs: Any) -> Any:
+        value, g = both(*args, **kwargs)
+        return (g, value[1]) if has_aux else g
+
+    return gradient
+
+
+def vjp(f: Function, *primals: Any) -> tuple[Tensor, Callable[[Any], tuple[Tensor, ...]]]:
+    """`(y, pull)` where y = f(*primals) and `pull(v)` gives vᵀJ, one Tensor per primal; v has y's shape."""
+    inputs = [_input(x, "vjp") for x in primals]
+    recording = current().recording
+    with enable_grad():
+        y = f(*inputs)
+    further = recording and y.node is not None and _depends_beyond(y, inputs)
+
+    def pull(v: Any) -> tuple[Tensor, ...]:
+        if y.node is None:
+            return tuple(wrap(np.zeros_like(x.data)) for x in inputs)
+        second = further or (isinstance(v, Tensor) and v.node is not None)
+        found = gradients(y, inputs, v, retain_graph=True, create_graph=second, allow_unused=True)
+        return tuple(wrap(np.zeros_like(x.data)) if g is None else g for g, x in zip(found, inputs, strict=True))
+
+    return (y if further else y.detach()), pull
+
+
+def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Tensor, Tensor]:
+    """`(y, Jv)`: the value and the derivative in the direction of the tangents, one per primal, of its shape.
+
+    By two reverse passes: vᵀJ is linear in v, and its transpose is Jv."""
+    inputs = [_input(x, "jvp") for x in primals]
+    _match("jvp", inputs, tangents)
+    with enable_grad():
+        y = f(*inputs)
+    if y.node is None:
+        return y.detach(), wrap(np.zeros_like(y.data))
+    v = Tensor(np.zeros_like(y.data), requires_grad=True)
+    pulled = gradients(y, inputs, v, create_graph=True, allow_unused=True)
+    pairs = [(g, t) for g, t in zip(pulled, tangents, strict=True) if g is not None and g.node is not None]
+    second = current().recording and _depends_beyond(y, inputs)
+    found = gradients(
+        [g for g, _ in pairs], v, [t for _, t in pairs], create_graph=second, retain_graph=True, allow_unused=True
+    )[0]
+    return (y if second else y.detach()), wrap(np.zeros_like(y.data)) if found is None else found
+
+
+def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Tensor, Any]:
+    """`(y, Hv)`: the value of a function with a one-element result and its Hessian times the tangents.
+
+    Hv is one Tensor for one primal, otherwise a tuple, one per primal."""
+    inputs = [_input(x, "hvp") for x in primals]
+    _match("hvp", inputs, tangents)
+    with enable_grad():
+        y = f(*inputs)
+    if y.size != 1:
+        raise TypeError(f"hvp: the function must return a one-element Tensor, got shape {y.shape}")
+    zeros = [wrap(np.zeros_like(x.data)) for x in inputs]
+    products: Sequence[Any] = zeros
+    if y.node is not None:
+        first = gradients(y, inputs, create_graph=True, allow_unused=True)
+        pairs = [(g, t) for g, t in zip(first, tangents, strict=True) if g is not None and g.node is not None]
+        second = current().recording and _depends_beyond(y, inputs)
+        if pairs:
+            products = gradients(
+                [g for g, _ in pairs], inputs, [t for _, t in pairs], create_graph=second, retain_graph=True, allow_unused=True
+            )
+    filled = tuple(z if p is None else p for p, z in zip(products, zeros, strict=True))
+    return y.detach(), filled[0] if len(filled) == 1 else filled
+
+
+def _match(who: str, primals: Sequence[Tensor], tangents: Sequence[Any]) -> None:
+    if len(primals) != len(tangents):
+        raise ValueError(f"{who}: expected one tangent per primal ({len(primals)}), got {len(tangents)}")
+    for i, (p, t) in enumerate(zip(primals, tangents, strict=True)):
+        if np.shape(t) != p.shape:
+            raise ValueError(f"{who}: tangent {i} has shape {np.shape(t)}, expected its primal's {p.shape}")
+
+
+def jacobian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
+    """A function that gives the Jacobian of f, of shape `y.shape + x.shape`, one per argument in argnums."""
+
+    def matrix(*args: Any, **kwargs: Any) -> Any:
+        numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+        inputs = [_input(args[i], "jacobian") for i in numbers]
+        inner = list(args)
+        for i, x in zip(numbers, inputs, strict=True):
+            inner[i] = x
+        recording = current().recording
+        with enable_grad():
+            y = f(*inner, **kwargs)
+        second = recording and y.node is not None and _depends_beyond(y, inputs)
+        rows: list[list[Any]] = [[] for _ in inputs]
+        for k in range(y.size):
+            unit = np.zeros(y.size, y.dtype)
+            unit[k] = 1
+            found: Sequence[Any] = [None] * len(inputs)
+            if y.node is not None:
+                found = gradients(y, inputs, unit.reshape(y.shape), retain_graph=True, create_graph=second, allow_unused=True)
+            for row, g, x in zip(rows, found, inputs, strict=True):
+                row.append(wrap(np.zeros_like(x.data)) if g is None else g)
+        full = [
+            ops.reshape(ops.stack(row), shape=y.shape + x.shape) if row else wrap(np.zeros(y.shape + x.shape, x.dtype))
+            for row, x in zip(rows, inputs, strict=True)
+        ]
+        return full[0] if isinstance(argnums, int) else tuple(full)
+
+    return matrix
+
+
+def hessian(f: Function, argnums: int = 0) -> Function:
+    """A function that gives the Hessian, of shape `x.shape + x.shape`, of a function with a one-element result."""
+    return jacobian(grad(f, argnums), argnums)

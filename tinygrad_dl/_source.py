@@ -8,7 +8,7 @@ from __future__ import annotations
 import linecache
 import os
 import sys
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any
 
 import numpy as np
@@ -18,22 +18,20 @@ Line = tuple[CodeType, int]
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
-class _Ours(dict[str, bool]):
-    """File name -> is it a file of this package (0.03 µs a look, against 0.08 for `startswith`)."""
-
-    def __missing__(self, filename: str) -> bool:
-        ours = self[filename] = filename.startswith(_PACKAGE)
-        return ours
+USER_FILES: set[str] = set()  # files met so far that are not this package's: a look costs 0.03 µs
 
 
-OURS = _Ours()
+def user_frame(frame: FrameType) -> FrameType:
+    """The innermost frame, from this one outwards, that is not this package's."""
+    while frame.f_code.co_filename.startswith(_PACKAGE) and frame.f_back is not None:
+        frame = frame.f_back
+    USER_FILES.add(frame.f_code.co_filename)
+    return frame
 
 
 def user_line() -> Line:
     """The innermost running line that is not this package's."""
-    frame = sys._getframe(1)
-    while OURS[frame.f_code.co_filename] and frame.f_back is not None:
-        frame = frame.f_back
+    frame = user_frame(sys._getframe(1))
     return frame.f_code, frame.f_lasti
 
 

@@ -196,7 +196,7 @@ class Tensor(Operators, Handle):
         if gradient is None:
             if self.size != 1:
                 raise ValueError(f"backward: expected a one-element tensor, got shape {self.shape}; pass gradient=, or sum it")
-            gradient = np.ones(self.shape, self.dtype)
+            gradient = np.ones_like(self.data)
         array = gradient.data if isinstance(gradient, Tensor) else np.asarray(gradient)
         if array.shape != self.shape:
             raise ValueError(f"backward: gradient has shape {array.shape}, expected the tensor's shape {self.shape}")

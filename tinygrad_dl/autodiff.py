@@ -8,7 +8,8 @@ operations is recorded in turn, which gives derivatives of any order.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from heapq import heappop, heappush
+from contextlib import nullcontext
+from heapq import heappop, heappush, heappushpop
 from typing import Any
 
 import numpy as np
@@ -54,9 +55,17 @@ def propagate(
 
     for node, g in seeds:
         add(node, g)
-    with within(recording=second):
-        while heap:
-            node = heappop(heap)[1]
+    ahead: Node | None = None  # a node not yet on the heap: along a chain the heap stays empty
+    ndarray = np.ndarray
+    with within(recording=True) if second else nullcontext():
+        while heap or ahead:
+            if ahead is None:
+                node = heappop(heap)[1]
+            elif heap:
+                node = heappushpop(heap, (-ahead.order, ahead))[1]
+            else:
+                node = ahead
+            ahead = None
             g = grads.pop(node)
             if wanted is not None and node in wanted:
                 found[node] = g
@@ -88,11 +97,14 @@ def propagate(
                         continue
                     if not joint:  # `Primitive.pull`, written out
                         r = r(g, y, *args, **static) if static else r(g, y, *args)
-                    if type(r) is not np.ndarray or r.shape != target.shape or r.dtype is not target.dtype:
+                    if type(r) is not ndarray or r.shape != target.shape or r.dtype is not target.dtype:
                         r = _fit(r, node, target, second)
                     if target in grads:
                         add(target, r)
-                    else:  # `add`, written out
+                    elif ahead is None:  # `add`, written out
+                        grads[target] = r
+                        ahead = target
+                    else:
                         grads[target] = r
                         heappush(heap, (-target.order, target))
             except Exception as error:

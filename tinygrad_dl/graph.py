@@ -40,7 +40,6 @@ class Handle:
 
 result: type[Tensor]  # the class that operations return
 _empty: Any = object.__new__
-_ndarray = np.ndarray
 
 
 def set_result(cls: type[Tensor]) -> None:
@@ -68,7 +67,7 @@ class Node:
 
     primitive: Primitive | None
     parents: Sequence[Node | None]
-    args: list[Any]  # arrays and scalars; the parent Node for what no rule reads; (shape, dtype) of what was let go
+    args: list[Any]  # arrays and scalars; the parent Node for what no rule reads, or was let go
     static: dict[str, Any]
     saved: Any  # what a fused forward left for its backward
     path: Path | None  # of the running module
@@ -100,18 +99,17 @@ class Node:
         return self.code, self.instruction
 
     def release(self, line: Line) -> None:
-        """Let go of large arrays after backward; small ones stay for pictures."""
+        """Let go of the arrays of the graph after backward. Small outputs stay, for pictures; so do constants,
+        which are mostly the caller's own data."""
         self.spent = line
         self.saved = None
+        if self.retain != 1:
+            self.output = None
         args, i = self.args, 0
         for parent in self.parents:
             if parent is not None:
                 args[i] = parent
-            elif type(args[i]) is _ndarray and args[i].size > SMALL:
-                args[i] = (args[i].shape, args[i].dtype)
             i += 1
-        if self.retain != 1:
-            self.output = None
 
 
 class Leaf(Node):

@@ -44,7 +44,7 @@ class Operators(Handle):
         self._update(lambda: ops.setitem(self, index, value), "t[i] = v")
 
     def __divmod__(self, other: Any) -> tuple[Tensor, Tensor]:
-        return ops.floor_divide.binary(self, other), ops.remainder(self, other)
+        return ops.floor_divide(self, other), ops.remainder(self, other)
 
     __add__, __radd__ = operator(ops.add)
     __sub__, __rsub__ = operator(ops.subtract)

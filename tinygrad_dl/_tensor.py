@@ -13,11 +13,10 @@ import numpy as np
 
 from ._operators import Operators
 from .autodiff import propagate
-from .graph import Handle, Leaf, set_result, unshared, wrap
+from .graph import Array, Handle, Leaf, set_result, unshared, wrap
 from .primitive import ANSWERS
 from .scope import current
 
-Array = np.ndarray[Any, Any]
 
 _TORCH = {
     "unsqueeze": "np.expand_dims(t, axis)", "view": "t.reshape(shape)", "permute": "t.transpose(axes)",

@@ -20,8 +20,9 @@ from .scope import Path
 
 if TYPE_CHECKING:
     from ._tensor import Tensor
-    from .autodiff import Primitive
+    from .primitive import Primitive
 
+Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 SMALL = 4  # values and gradients of up to so many elements outlive the backward pass, for pictures
 
 next_order = count(1).__next__
@@ -32,7 +33,7 @@ class Handle:
     """What the engine knows of a Tensor; the class that users see is built on it in `_tensor.py`."""
 
     __slots__ = ("__weakref__", "_grad", "data", "name", "node")
-    data: np.ndarray[Any, Any]
+    data: Array
     node: Node | None
     name: str | None
     _grad: Tensor | None
@@ -48,7 +49,7 @@ def set_result(cls: type[Tensor]) -> None:
     result = cls
 
 
-def wrap(data: np.ndarray[Any, Any], node: Node | None = None) -> Tensor:
+def wrap(data: Array, node: Node | None = None) -> Tensor:
     """A Tensor around an array, without a copy or a check."""
     tensor: Tensor = _empty(result)
     tensor.data = data
@@ -83,7 +84,7 @@ class Node:
     retain: int  # keep `grad`: 1 because it is small, 2 because `retain_grad` asked for it
     spent: Line | None  # the line whose backward consumed this node
 
-    def _place(self, array: np.ndarray[Any, Any], parents: Sequence[Node], line: Line, path: Path | None) -> None:
+    def _place(self, array: Array, parents: Sequence[Node], line: Line, path: Path | None) -> None:
         """Fill in a node that is no operation. (Operations are filled in where they are recorded.)"""
         self.primitive = self.saved = self.names = self.output = self.origin = self.grad = self.spent = None
         self.parents, self.args, self.static, self.path, self.retain = parents, [], {}, path, 0
@@ -135,7 +136,7 @@ class Output(Node):
 
     __slots__ = ("index", "siblings")
 
-    def __init__(self, parent: Node, index: int, siblings: Sequence[np.ndarray[Any, Any]]) -> None:
+    def __init__(self, parent: Node, index: int, siblings: Sequence[Array]) -> None:
         self._place(siblings[index], (parent,), parent.line, parent.path)
         self.index, self.siblings = index, len(siblings)
         if siblings[index].size <= SMALL:
@@ -154,6 +155,6 @@ def _references(array: Any) -> int:
 _ALONE = _alone()  # differs between Python versions
 
 
-def unshared(array: np.ndarray[Any, Any], holders: int = 1) -> bool:
+def unshared(array: Array, holders: int = 1) -> bool:
     """Does the array own its memory, and does nothing refer to it but the caller's `holders` references?"""
     return array.base is None and _references(array) - holders < _ALONE + 1

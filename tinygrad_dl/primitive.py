@@ -79,10 +79,10 @@ class Primitive:
         if self.gaps:
             parents = [p if rule else None for p, rule in zip_longest(parents, self.vjps)]
         if parents.count(None) == len(parents):
-            return _unrecorded(output)
-        return self._record(output, arrays, parents, static, saved, names, 2)
+            return _unrecorded(output)  # type: ignore[no-any-return]
+        return self._record(output, arrays, parents, static, saved, names, 2)  # type: ignore[no-any-return]
 
-    def _record(self, output: Any, arrays: Any, parents: Any, static: Any, saved: Any, names: Any, depth: int) -> Tensor:
+    def _record(self, output: Any, arrays: Any, parents: Any, static: Any, saved: Any, names: Any, depth: int) -> Any:
         """Wrap the output and, if a gradient may be asked for, write down how it came about.
 
         depth: how many frames of this package stand between here and the user's line, at least."""
@@ -113,7 +113,7 @@ class Primitive:
         node.retain = 0
         if type(output) is not np.ndarray:
             if type(output) is tuple:
-                return tuple(wrap(y, Output(node, i, output)) for i, y in enumerate(output))  # type: ignore[return-value]
+                return tuple(wrap(y, Output(node, i, output)) for i, y in enumerate(output))
             output = np.asarray(output)
         node.shape = output.shape
         dtype = node.dtype = output.dtype
@@ -155,7 +155,7 @@ class Primitive:
     def pull(self, node: Node, g: Any, targets: Sequence[Node | None], second: bool) -> Sequence[Any]:
         """The gradients of the arguments whose nodes are targets; `second` asks for the reading on Tensors."""
         args: Sequence[Any] = node.args
-        y = node if node.output is None else node.output
+        y: Any = node if node.output is None else node.output
         if second:
             args = _as_tensors(node)
             y = y if y is node else wrap(y, node)
@@ -163,7 +163,7 @@ class Primitive:
             rule: Any = self.vjps[0]
             return [p and rule(g, y, *args, argnum=i, **node.static) for i, p in enumerate(targets)]
         static = node.static
-        results = []  # a comprehension is a call of its own before Python 3.12
+        results: list[Any] = []  # a comprehension is a call of its own before Python 3.12
         for rule, target in zip(self.vjps, targets, strict=False):
             if target is None:
                 results.append(None)
@@ -202,7 +202,7 @@ def operator(op: Primitive) -> tuple[Callable[[Any, Any], Tensor], Callable[[Any
     which saves 0.5 of 2.4 µs."""
     kernel, record, rules = op.kernel, op._record, op.vjps
 
-    def method(self: Any, other: Any) -> Tensor:
+    def method(self: Any, other: Any) -> Any:
         names = None
         if isinstance(other, Handle):
             b, parent = other.data, other.node
@@ -224,7 +224,7 @@ def operator(op: Primitive) -> tuple[Callable[[Any, Any], Tensor], Callable[[Any
             return _unrecorded(output)
         return record(output, [self.data, b], [node, parent], _NO_STATIC, None, names, 2)
 
-    def reflected(self: Any, other: Any) -> Tensor:
+    def reflected(self: Any, other: Any) -> Any:
         return op(other, self)
 
     return method, reflected

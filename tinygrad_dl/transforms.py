@@ -43,9 +43,8 @@ def gradients(
     for i, x in enumerate(xs):
         if x.node is None:
             raise RuntimeError(f"gradients: input {i} does not require grad; set requires_grad=True before it is used")
-    seeds: list[tuple[Node, Any]] = [
-        (y.node, y.seed_gradient(g, create_graph)) for y, g in zip(ys, gs, strict=True) if y.node is not None or not allow_unused
-    ]  # type: ignore[misc]
+    pairs = [(y, g) for y, g in zip(ys, gs, strict=True) if y.node is not None or not allow_unused]
+    seeds: list[Any] = [(y.node, y.seed_gradient(g, create_graph)) for y, g in pairs]
     wanted = {x.node for x in xs if x.node is not None}
     retain = create_graph if retain_graph is None else retain_graph
     found = propagate(seeds, second=create_graph, retain=retain, wanted=wanted)
@@ -125,6 +124,8 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool 
         with enable_grad():
             result = f(*inner, **kwargs)
         y, aux = result if has_aux else (result, None)
+        if isinstance(y, np.ndarray | np.generic | float):  # it does not depend on the inputs
+            y = Tensor(y)
         if not isinstance(y, Tensor) or y.size != 1:
             got = f"shape {y.shape}" if isinstance(y, Tensor) else type(y).__name__
             raise TypeError(f"grad: the function must return a one-element Tensor, got {got}; use jacobian for arrays")

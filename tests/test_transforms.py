@@ -1,0 +1,243 @@
+"""Gradients, products and matrices as functions, against closed forms and finite differences."""
+
+import numpy as np
+import pytest
+
+import tinygrad_dl as tg
+from tinygrad_dl.checkpointing import checkpoint
+from tinygrad_dl.transforms import grad, gradients, hessian, hvp, jacobian, jvp, value_and_grad, vjp
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def cubic(x):
+    return (x**3).sum()
+
+
+def difference(f, x, eps=1e-6):
+    """The Jacobian of an ndarray function by central differences."""
+    columns = []
+    for i in range(x.size):
+        step = np.zeros(x.size)
+        step[i] = eps
+        step = step.reshape(x.shape)
+        columns.append((f(x + step) - f(x - step)) / (2 * eps))
+    return np.stack(columns, -1).reshape(np.shape(columns[0]) + x.shape)
+
+
+def test_grad_takes_arrays_numbers_and_tensors():
+    assert grad(cubic)(np.array([1.0, 2.0])).tolist() == [3, 12]
+    assert grad(lambda x: x * x)(3.0).item() == 6
+    assert grad(cubic)(tg.tensor([1.0, 2.0])).tolist() == [3, 12]
+
+
+def test_grad_nests_to_any_order():
+    f = lambda x: x**5  # noqa: E731
+    for factor in (5, 20, 60, 120, 120):
+        f = grad(f)
+        assert f(1.0).item() == pytest.approx(factor)
+
+
+def test_grad_by_several_arguments_and_containers():
+    def f(a, scale, b):
+        return (a["w"] * b[0]).sum() * scale + a["c"]
+
+    g_a, g_b = grad(f, argnums=(0, 2))({"w": np.array([1.0, 2.0]), "c": 1.0}, 3, [np.array([5.0, 7.0])])
+    assert g_a["w"].tolist() == [15, 21]
+    assert g_a["c"].item() == 1
+    assert g_b[0].tolist() == [3, 6]
+
+
+def test_the_same_tensor_twice_is_two_arguments():
+    x = tg.tensor(3.0, requires_grad=True)
+    a, b = grad(lambda u, v: u * u * v, argnums=(0, 1))(x, x)
+    assert (a.item(), b.item()) == (18, 9)
+
+
+def test_value_and_grad_with_aux():
+    (value, aux), g = value_and_grad(lambda x: (cubic(x), "extra"), has_aux=True)(np.array([2.0]))
+    assert (value.item(), aux, g.tolist()) == (8, "extra", [12])
+    assert grad(lambda x: (cubic(x), "extra"), has_aux=True)(np.array([2.0]))[1] == "extra"
+
+
+def test_grad_leaves_grad_alone_and_reaches_closures():
+    w = tg.tensor([2.0, 3.0], requires_grad=True)
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    g = grad(lambda u: (u * u * w).sum())(x)
+    assert w.grad is None
+    assert x.grad is None
+    (g * g).sum().backward()
+    assert w.grad.tolist() == [16, 96]  # g = 2xw, d(g²)/dw = 8x²w
+    g_of_array = grad(lambda u: (u * u * w).sum())(np.array([1.0, 2.0]))
+    assert g_of_array.requires_grad, "it depends on w"
+
+
+def test_grad_does_not_record_what_nobody_needs():
+    assert not grad(cubic)(np.ones(2)).requires_grad
+    x = tg.tensor([1.0], requires_grad=True)
+    with tg.no_grad():
+        g = grad(cubic)(x)
+    assert g.tolist() == [3]
+    assert not g.requires_grad
+
+
+def test_grad_refuses_what_it_cannot_do():
+    with pytest.raises(TypeError, match=r"one-element Tensor, got shape \(2,\)"):
+        grad(lambda x: x)(np.ones(2))
+    with pytest.raises(TypeError, match="int64"):
+        grad(cubic)(np.array([1, 2]))
+    with pytest.raises(ValueError, match="argument 3"):
+        grad(cubic, argnums=3)(np.ones(2))
+
+
+def test_an_argument_without_influence_has_gradient_zero():
+    assert grad(lambda a, b: (a * a).sum(), argnums=1)(np.ones(2), np.ones(3)).tolist() == [0, 0, 0]
+
+
+def test_gradients_follow_torch_autograd_grad():
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    w = tg.tensor([3.0, 4.0], requires_grad=True)
+    h = x * w
+    y = (h * x).sum()
+    g_x, g_h = gradients(y, [x, h], retain_graph=True)
+    assert g_x.tolist() == [6, 16]  # through h as well
+    assert g_h.tolist() == [1, 2]
+    assert x.grad is None
+    with pytest.raises(RuntimeError, match="do not depend on input 1"):
+        gradients(y, [x, tg.tensor([1.0], requires_grad=True)], retain_graph=True)
+    assert gradients(y, tg.tensor([1.0], requires_grad=True), allow_unused=True, retain_graph=True) == (None,)
+    assert gradients([h, x * 2], [x], [np.ones(2), np.ones(2)])[0].tolist() == [5, 6]
+    with pytest.raises(RuntimeError, match="input 0 does not require grad"):
+        gradients(y, [tg.tensor([1.0])])
+
+
+def test_gradients_can_be_differentiated():
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    (g,) = gradients((x**3).sum(), x, create_graph=True)
+    (h,) = gradients(g.sum(), x)
+    assert h.tolist() == [6, 12]
+
+
+def mixing(x):
+    return np.tanh(x @ np.arange(6.0).reshape(2, 3) / 5) * np.exp(x[:, :1])
+
+
+def test_vjp_and_jvp_are_the_jacobians_products(rng):
+    x, v, u = rng.normal(size=(4, 2)), rng.normal(size=(4, 2)), rng.normal(size=(4, 3))
+    full = difference(mixing, x)
+    y, pull = vjp(mixing, x)
+    np.testing.assert_allclose(y.numpy(), mixing(x))
+    for _ in range(2):
+        np.testing.assert_allclose(pull(u)[0].numpy(), np.tensordot(u, full, 2), rtol=1e-7)
+    y, product = jvp(mixing, [x], [v])
+    np.testing.assert_allclose(y.numpy(), mixing(x))
+    np.testing.assert_allclose(product.numpy(), np.tensordot(full, v, 2), rtol=1e-7)
+
+
+def test_jacobian_and_hessian_against_differences(rng):
+    x = rng.normal(size=(3, 2))
+    np.testing.assert_allclose(jacobian(mixing)(x).numpy(), difference(mixing, x), rtol=1e-7, atol=1e-9)
+
+    def f(x):
+        return (mixing(x) ** 2).sum()
+
+    g = lambda a: grad(f)(a).numpy()  # noqa: E731
+    full = difference(g, x)
+    np.testing.assert_allclose(hessian(f)(x).numpy(), full, rtol=1e-6, atol=1e-8)
+    v = rng.normal(size=x.shape)
+    np.testing.assert_allclose(hvp(f, [x], [v])[1].numpy(), np.tensordot(full, v, 2), rtol=1e-6, atol=1e-8)
+
+
+def test_jacobian_of_several_arguments():
+    a, b = jacobian(lambda x, y: x * y, argnums=(0, 1))(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+    assert a.tolist() == [[3, 0], [0, 4]]
+    assert b.tolist() == [[1, 0], [0, 2]]
+
+
+def test_linear_functions_have_second_derivative_zero():
+    assert hessian(lambda x: (2 * x).sum())(np.ones(2)).tolist() == [[0, 0], [0, 0]]
+    assert hvp(lambda x: (2 * x).sum(), [np.ones(2)], [np.ones(2)])[1].tolist() == [0, 0]
+    assert jvp(lambda x: tg.tensor([1.0]), [np.ones(2)], [np.ones(2)])[1].tolist() == [0]
+
+
+def test_saddle_points_show_in_the_hessian():
+    """The recipe's curvature row: x² - y² has a saddle at 0."""
+    h = hessian(lambda p: p[0] ** 2 - p[1] ** 2)(np.zeros(2)).numpy()
+    assert np.linalg.eigvalsh(h).tolist() == [-2, 2]
+
+
+def test_tangents_must_fit():
+    with pytest.raises(ValueError, match=r"tangent 0 has shape \(3,\)"):
+        jvp(cubic, [np.ones(2)], [np.ones(3)])
+    with pytest.raises(ValueError, match="one tangent per primal"):
+        hvp(cubic, [np.ones(2)], [])
+
+
+# checkpoint
+
+
+@pytest.fixture
+def leaves(rng):
+    return tg.tensor(rng.normal(size=(3, 2)), requires_grad=True), tg.tensor(rng.normal(size=2), requires_grad=True)
+
+
+def noisy(h, w):
+    return np.tanh(h * w) * w + tg.random.uniform(shape=h.shape, dtype=np.float64)
+
+
+def run(call, leaves, order):
+    tg.seed(4)
+    x, w = leaves
+    y = (call(x * 2, w) ** 2).sum()
+    found = gradients(y, [x, w], create_graph=order == 2)
+    if order == 2:
+        found = gradients((found[0] * found[0]).sum() + found[1].sum(), [x, w])
+    return [y.item(), *[g.tolist() for g in found], tg.random.state()]
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_checkpoint_equals_the_plain_call(leaves, order):
+    *plain, state = run(noisy, leaves, order)
+    for call in (lambda h, w: checkpoint(noisy, h, w), lambda h, w: checkpoint(lambda h: noisy(h, w), h)):
+        *results, after = run(call, leaves, order)
+        assert after == state
+        for result, expected in zip(results, plain, strict=True):
+            np.testing.assert_allclose(result, expected, rtol=1e-13)
+
+
+def test_checkpoint_keeps_nothing_and_runs_twice(leaves):
+    calls, state = [], tg.tensor(0.0)
+
+    def f(h):
+        calls.append(1)
+        state.assign(state + 1)
+        return np.exp(h) * h
+
+    y = checkpoint(f, leaves[0])
+    assert [a for a in y.node.args if isinstance(a, np.ndarray) and a is not leaves[0].data] == []
+    y.sum().backward()
+    assert len(calls) == 2
+    assert state.item() == 1, "state is updated once"
+    x = leaves[0].detach().numpy()
+    np.testing.assert_allclose(leaves[0].grad.numpy(), np.exp(x) * (1 + x))
+
+
+def test_checkpoint_of_several_outputs_and_nested(leaves):
+    x, w = leaves
+
+    def pair(h):
+        return h * w, checkpoint(np.sin, h)
+
+    a, b = checkpoint(pair, x)
+    (a.sum() + (b * b).sum()).backward()
+    v = x.detach().numpy()
+    np.testing.assert_allclose(x.grad.numpy(), w.detach().numpy() + 2 * np.sin(v) * np.cos(v))
+    np.testing.assert_allclose(w.grad.numpy(), v.sum(0))
+
+
+def test_checkpoint_refuses_other_results(leaves):
+    with pytest.raises(TypeError, match="return Tensors, got float"):
+        checkpoint(lambda h: 1.0, leaves[0])

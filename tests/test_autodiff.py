@@ -302,7 +302,9 @@ def test_a_wrong_shape_names_axes_and_line():
     bad = tg.primitive(np.add, lambda g, *_: g, lambda g, *_: g, name="bad")
     a, b = tg.tensor(np.ones((4, 3)), requires_grad=True), tg.tensor(np.ones(3), requires_grad=True)
     y = bad(a, b).sum()  # the forward line
-    with pytest.raises(ValueError, match=r"(?s)argument 1.*shape \(4, 3\).*expected.*\(3,\).*axes \(0,\).*# the forward line"):
+    with pytest.raises(
+        ValueError, match=r"(?s)argument 1.*shape \(4, 3\).*expected.*\(3,\).*axes \(0,\).*# the forward line"
+    ):
         y.backward()
 
 
@@ -326,7 +328,9 @@ def test_numpy_in_numpy_out():
 
 def test_unread_arguments_are_not_kept():
     seen = []
-    op = tg.primitive(lambda a: a * 2, lambda g, _y, _a: seen.append((type(_a).__name__, _a.shape, _a.ndim)) or g * 2, name="op")
+    op = tg.primitive(
+        lambda a: a * 2, lambda g, _y, _a: seen.append((type(_a).__name__, _a.shape, _a.ndim)) or g * 2, name="op"
+    )
     x = tg.tensor(np.ones((2, 3)), requires_grad=True)
     op(x).sum().backward()
     assert seen == [("Leaf", (2, 3), 2)]
@@ -342,7 +346,7 @@ def test_errors_in_a_rule_name_the_forward_line():
 def test_errors_in_a_kernel_name_op_and_arguments(x):
     with pytest.raises(ValueError, match=r"(?s)add: .*float32 \(3,\) 'x', float64 \(2,\).*"):
         x + np.ones(2)
-    with pytest.raises(TypeError, match=r"write axis= for dim="):
+    with pytest.raises(TypeError, match=r"write axis for dim="):
         tg.ops.sum(x, dim=0)
     with pytest.raises(AttributeError, match="expand_dims"):
         x.unsqueeze(0)

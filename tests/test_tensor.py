@@ -50,11 +50,12 @@ def test_attributes():
 
 def test_operators_match_numpy():
     a, b = np.array([5.0, -3.0, 2.0]), np.array([2.0, 4.0, -1.5])
-    t, u = tg.tensor(a), tg.tensor(b)
+    names = {"a": a, "b": b, "t": tg.tensor(a), "u": tg.tensor(b)}
+    t = names["t"]
     for op in ("+", "-", "*", "/", "//", "%", "<", "<=", ">", ">=", "==", "!=", "@"):
-        expected = eval(f"a {op} b")
+        expected = eval(f"a {op} b", names)
         for left, right in (("t", "u"), ("t", "b"), ("a", "u")):
-            result = eval(f"{left} {op} {right}")
+            result = eval(f"{left} {op} {right}", names)
             assert isinstance(result, tg.Tensor), (left, op, right)
             np.testing.assert_array_equal(result.numpy(), expected)
     np.testing.assert_array_equal((t**2).numpy(), a**2)

@@ -35,7 +35,7 @@ def test_grad_takes_arrays_numbers_and_tensors():
 
 
 def test_grad_nests_to_any_order():
-    f = lambda x: x**5  # noqa: E731
+    f = lambda x: x**5
     for factor in (5, 20, 60, 120, 120):
         f = grad(f)
         assert f(1.0).item() == pytest.approx(factor)
@@ -144,7 +144,7 @@ def test_jacobian_and_hessian_against_differences(rng):
     def f(x):
         return (mixing(x) ** 2).sum()
 
-    g = lambda a: grad(f)(a).numpy()  # noqa: E731
+    g = lambda a: grad(f)(a).numpy()
     full = difference(g, x)
     np.testing.assert_allclose(hessian(f)(x).numpy(), full, rtol=1e-6, atol=1e-8)
     v = rng.normal(size=x.shape)

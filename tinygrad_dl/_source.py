@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from ._spelling import KEYWORDS
+
 Line = tuple[CodeType, int]
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
@@ -62,7 +64,6 @@ def describe(value: Any) -> str:
     return f"{value.dtype} {tuple(shape)}" + (f" {name!r}" if isinstance(name, str) else "")
 
 
-_RENAMED = {"dim": "axis", "keepdim": "keepdims", "dims": "axis", "axes": "axis"}
 _HINTS = (
     ("could not be broadcast", "shapes must be equal, or 1, axis by axis from the last"),
     ("mismatch in its core dimension", "the last axis of the first must equal the second last of the second"),
@@ -76,9 +77,9 @@ _KINDS = (np.exceptions.AxisError, IndexError, TypeError, ZeroDivisionError, Val
 
 def _advice(text: str, static: dict[str, Any]) -> str:
     if "unexpected keyword" in text:
-        for wrong, right in _RENAMED.items():
+        for wrong, right in KEYWORDS.items():
             if wrong in static:
-                return f"; write {right}= for {wrong}= (array functions have NumPy's spelling)"
+                return f"; write {right} for {wrong}= (array functions have NumPy's spelling)"
     return next((f"; {hint}" for sign, hint in _HINTS if sign in text), "")
 
 

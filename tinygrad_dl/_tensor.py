@@ -6,30 +6,17 @@ primitives of `ops`. A Tensor's value is changed only by `assign`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import numpy as np
 
 from ._operators import Operators
+from ._spelling import ELSEWHERE, Elsewhere
 from .autodiff import propagate
 from .graph import Array, Handle, Leaf, set_result, unshared, wrap
 from .primitive import ANSWERS
 from .scope import current
-
-
-_TORCH = {
-    "unsqueeze": "np.expand_dims(t, axis)", "view": "t.reshape(shape)", "permute": "t.transpose(axes)",
-    "expand": "np.broadcast_to(t, shape)", "norm": "np.linalg.norm(t)", "abs": "abs(t)", "exp": "np.exp(t)",
-    "log": "np.log(t)", "sqrt": "np.sqrt(t)", "tanh": "np.tanh(t)", "relu": "nn.functional.relu(t)",
-    "sigmoid": "nn.functional.sigmoid(t)", "softmax": "nn.functional.softmax(t)", "matmul": "a @ b", "mm": "a @ b",
-    "mul": "a * b", "add": "a + b", "sub": "a - b", "div": "a / b", "pow": "a ** b", "float": "t.astype('float32')",
-    "double": "t.astype('float64')", "long": "t.astype('int64')", "cuda": "nothing: arrays live in main memory",
-    "to": "t.astype(dtype)", "t": "t.T", "numel": "t.size", "cat": "np.concatenate", "gather": "np.take_along_axis",
-    "clone": "t.copy()", "flip": "np.flip(t, axis)", "maximum": "np.maximum(a, b)", "requires_grad_": "t.requires_grad = True",
-    "grad_fn": "t.node", "zero_": "t.assign(0)", "add_": "t += v", "sub_": "t -= v", "mul_": "t *= v", "copy_": "t.assign(v)",
-    "fill_": "t.fill(v)", "data_ptr": "t.numpy().ctypes.data", "dim": "t.ndim", "logsumexp": "nn.functional.logsumexp(t)",
-}  # fmt: skip
 
 
 def _to_array(data: Any, dtype: Any) -> Array:
@@ -39,7 +26,12 @@ def _to_array(data: Any, dtype: Any) -> Array:
     elif isinstance(data, list | tuple):
         data = _plain(data)
     array = np.array(data, dtype=dtype, order="C")
-    if dtype is None and array.dtype == np.float64 and not isinstance(data, np.ndarray | np.generic) and not _holds_arrays(data):
+    if (
+        dtype is None
+        and array.dtype == np.float64
+        and not isinstance(data, np.ndarray | np.generic)
+        and not _holds_arrays(data)
+    ):
         array = array.astype(np.float32)
     if array.dtype.kind not in "fiub":
         raise TypeError(
@@ -50,7 +42,9 @@ def _to_array(data: Any, dtype: Any) -> Array:
 
 
 def _plain(data: Any) -> Any:
-    return [_plain(d) for d in data] if isinstance(data, list | tuple) else data.data if isinstance(data, Handle) else data
+    return (
+        [_plain(d) for d in data] if isinstance(data, list | tuple) else data.data if isinstance(data, Handle) else data
+    )
 
 
 def _holds_arrays(data: Any) -> bool:
@@ -126,11 +120,15 @@ class Tensor(Operators, Handle):
     @requires_grad.setter
     def requires_grad(self, flag: bool) -> None:
         if not self.is_leaf:
-            raise RuntimeError("requires_grad can be set on leaves only; this tensor is a result: use .detach() instead")
+            raise RuntimeError(
+                "requires_grad can be set on leaves only; this tensor is a result: use .detach() instead"
+            )
         if not flag:
             self.node = None
         elif self.data.dtype.kind != "f":
-            raise TypeError(f"requires_grad needs a floating dtype, got {self.data.dtype}; use .astype('float32') first")
+            raise TypeError(
+                f"requires_grad needs a floating dtype, got {self.data.dtype}; use .astype('float32') first"
+            )
         elif self.node is None:
             self.node = Leaf(self)
 
@@ -154,7 +152,9 @@ class Tensor(Operators, Handle):
 
     def __repr__(self) -> str:
         kind = type(self).__name__
-        text = f"{kind}({np.array2string(self.data, separator=', ', prefix=kind + '(', threshold=100)}, dtype={self.dtype}"
+        text = (
+            f"{kind}({np.array2string(self.data, separator=', ', prefix=kind + '(', threshold=100)}, dtype={self.dtype}"
+        )
         if self.name:
             text += f", name={self.name!r}"
         if self.node is not None:
@@ -194,7 +194,9 @@ class Tensor(Operators, Handle):
             )
         if gradient is None:
             if self.size != 1:
-                raise ValueError(f"backward: expected a one-element tensor, got shape {self.shape}; pass gradient=, or sum it")
+                raise ValueError(
+                    f"backward: expected a one-element tensor, got shape {self.shape}; pass gradient=, or sum it"
+                )
             gradient = np.ones_like(self.data)
         array = gradient.data if isinstance(gradient, Tensor) else np.asarray(gradient)
         if array.shape != self.shape:
@@ -235,7 +237,9 @@ class Tensor(Operators, Handle):
         if array.shape != self.shape and array.ndim:
             raise ValueError(f"assign: expected shape {self.shape}{_named(self)}, got {array.shape}")
         if not isinstance(value, bool | int | float) and not np.can_cast(array.dtype, self.dtype, "same_kind"):
-            raise TypeError(f"assign: expected {self.dtype}{_named(self)}, got {array.dtype}, which does not fit; use .astype")
+            raise TypeError(
+                f"assign: expected {self.dtype}{_named(self)}, got {array.dtype}, which does not fit; use .astype"
+            )
         if array is not self.data:
             if self.node is not None and unshared(self.data):  # nobody else sees the memory: write in place
                 self.data[...] = array
@@ -251,8 +255,9 @@ class Tensor(Operators, Handle):
         """`t -= v` and `t[i] = v`: `assign` on state, a new value behind this handle on anything else."""
         state = self.is_state or type(self.node) is Leaf
         if state and current().recording:
+            kind = type(self).__name__
             raise RuntimeError(
-                f"`{form}` would overwrite {type(self).__name__.lower()}{_named(self)} while gradients are recorded; write\n"
+                f"`{form}` would overwrite a {kind}{_named(self)} while gradients are recorded; write\n"
                 f"  with tg.no_grad():\n      {form}\nor t.assign(value), or give the result a new name"
             )
         new = result()
@@ -282,7 +287,9 @@ class Tensor(Operators, Handle):
         if op is None:
             raise TypeError(f"np.{ufunc.__name__} has no derivative rule here; {_RAW}")
         for key in kwargs:
-            raise TypeError(f"np.{ufunc.__name__}: {key}= is not supported on Tensors; use the result, np.where or .astype")
+            raise TypeError(
+                f"np.{ufunc.__name__}: {key}= is not supported on Tensors; use the result, np.where or .astype"
+            )
         return op(*inputs)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
@@ -338,14 +345,23 @@ class Tensor(Operators, Handle):
     def __reduce__(self) -> Any:
         if not self.is_leaf:
             raise TypeError("only leaves can be copied or pickled; this tensor is a result: use .detach() first")
-        return _rebuild, (type(self), self.data, self.requires_grad, self.name, self._grad, getattr(self, "__dict__", None))
+        return _rebuild, (
+            type(self),
+            self.data,
+            self.requires_grad,
+            self.name,
+            self._grad,
+            getattr(self, "__dict__", None),
+        )
 
 
 def _named(tensor: Tensor) -> str:
     return f" of {tensor.name!r}" if tensor.name else ""
 
 
-def _rebuild(cls: type[Tensor], data: Array, requires_grad: bool, name: str | None, grad: Tensor | None, extra: Any) -> Tensor:
+def _rebuild(
+    cls: type[Tensor], data: Array, requires_grad: bool, name: str | None, grad: Tensor | None, extra: Any
+) -> Tensor:
     new: Tensor = object.__new__(cls)
     new.data, new.node, new.name, new._grad = data, None, name, grad
     if extra:
@@ -358,7 +374,13 @@ _RAW = "use t.detach().numpy() for a plain array"
 
 
 def _instead(ufunc: np.ufunc, method: str) -> str:
-    reductions = {"add": "np.sum", "multiply": "np.prod", "maximum": "np.max", "minimum": "np.min", "logical_or": "np.any"}
+    reductions = {
+        "add": "np.sum",
+        "multiply": "np.prod",
+        "maximum": "np.max",
+        "minimum": "np.min",
+        "logical_or": "np.any",
+    }
     if method == "reduce" and ufunc.__name__ in reductions:
         return f"use {reductions[ufunc.__name__]}"
     return _RAW
@@ -368,17 +390,6 @@ def _full_name(function: Any) -> str:
     return f"{function.__module__}.{function.__name__}".replace("numpy", "np", 1)
 
 
-class _Elsewhere:
-    """PyTorch's name for what has another one here. (A `__getattr__` on Tensor would slow down every
-    attribute of it: 2.0 µs an operation against 1.6.)"""
-
-    def __init__(self, name: str, hint: str) -> None:
-        self.name, self.hint = name, hint
-
-    def __get__(self, tensor: Any, cls: Any = None) -> Any:
-        raise AttributeError(f"Tensor has no attribute {self.name!r}; write {self.hint}")
-
-
-for _name, _hint in _TORCH.items():
-    setattr(Tensor, _name, _Elsewhere(_name, _hint))
+for _name in ELSEWHERE:
+    setattr(Tensor, _name, Elsewhere(_name))
 set_result(Tensor)

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ._source import describe_line, explain, user_line
 from . import graph
-from .graph import SMALL, Handle, Leaf, Node, Output, wrap
+from ._source import describe_line, explain, user_line
+from .graph import Handle, Leaf, Node, Output, wrap
 from .scope import within
 
 
@@ -190,7 +190,7 @@ def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
 
 def _wrong_shape(node: Node, parent: Node, got: tuple[int, ...]) -> str:
     position = list(node.parents).index(parent)
-    text = f"the rule for argument {position} returned a gradient of shape {got}, expected the argument's shape {parent.shape}"
+    text = f"the rule for argument {position} returned a gradient of shape {got}, expected its shape {parent.shape}"
     if _broadcasts(parent.shape, got):
         lead = len(got) - len(parent.shape)
         axes = tuple(i for i in range(len(got)) if i < lead or parent.shape[i - lead] != got[i])

@@ -77,7 +77,9 @@ class _Checkpoint(Primitive):
         with within(recording=True, replaying=True, generator=rng, **place):
             again = self.f(*self.inputs)
         pairs = zip(again, g, strict=True) if isinstance(again, tuple) else [(again, g)]
-        seeds = [(y.node, wrap(gy) if second and not isinstance(gy, Handle) else gy) for y, gy in pairs if gy is not None]
+        seeds = [
+            (y.node, wrap(gy) if second and not isinstance(gy, Handle) else gy) for y, gy in pairs if gy is not None
+        ]
         wanted = {p for p in targets if p is not None}
         found = propagate(seeds, second=second, retain=second, wanted=wanted, stop=True)
         return [p and found.get(p) for p in targets]

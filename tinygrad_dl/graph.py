@@ -106,11 +106,11 @@ class Node:
         self.saved = None
         if self.retain != 1:
             self.output = None
-        args, i = self.args, 0
+        args, i = self.args, 0  # `enumerate` would cost 0.05 µs more
         for parent in self.parents:
             if parent is not None:
                 args[i] = parent
-            i += 1
+            i += 1  # noqa: SIM113
 
 
 class Leaf(Node):

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._source import USER_FILES, explain, user_frame
 from . import graph
+from ._source import USER_FILES, explain, user_frame
 from .autodiff import propagate
 from .graph import SMALL, Handle, Leaf, Node, Output, _empty, next_order, wrap
 from .scope import current
@@ -294,7 +294,11 @@ def _unread(vjps: Sequence[Rule | None]) -> tuple[bool, tuple[int, ...]]:
     """Does a rule read the output; which arguments does no rule read?"""
     read = [False] * (len(vjps) + 1)
     for rule in filter(None, vjps):
-        names = [p for p in inspect.signature(rule).parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)][1:]
+        names = [
+            p
+            for p in inspect.signature(rule).parameters.values()
+            if p.kind in (p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)
+        ][1:]
         for i in range(len(read)):
             if names and not names[min(i, len(names) - 1)].name.startswith("_"):
                 read[i] = True

@@ -61,14 +61,18 @@ def state(value: dict[str, Any] | None = None) -> dict[str, Any]:
     return dict(bits.state)
 
 
-def uniform(low: float = 0.0, high: float = 1.0, shape: Shape = (), dtype: Any = np.float32, rng: Source = None) -> Tensor:
+def uniform(
+    low: float = 0.0, high: float = 1.0, shape: Shape = (), dtype: Any = np.float32, rng: Source = None
+) -> Tensor:
     """Uniform draws from [low, high), a Tensor of the shape and dtype."""
     if not low <= high:
         raise ValueError(f"uniform: expected low <= high, got {low} and {high}")
     return wrap(np.asarray(generator(rng).uniform(low, high, shape)).astype(dtype))
 
 
-def normal(mean: float = 0.0, std: float = 1.0, shape: Shape = (), dtype: Any = np.float32, rng: Source = None) -> Tensor:
+def normal(
+    mean: float = 0.0, std: float = 1.0, shape: Shape = (), dtype: Any = np.float32, rng: Source = None
+) -> Tensor:
     """Draws from the normal distribution, a Tensor of the shape and dtype."""
     if not std >= 0:
         raise ValueError(f"normal: expected std >= 0, got {std}")

@@ -52,7 +52,9 @@ def gradients(
     for i, x in enumerate(xs):
         g = found.get(x.node)  # type: ignore[arg-type]
         if g is None and not allow_unused:
-            raise RuntimeError(f"gradients: the outputs do not depend on input {i}; pass allow_unused=True to get None for it")
+            raise RuntimeError(
+                f"gradients: the outputs do not depend on input {i}; pass allow_unused=True to get None for it"
+            )
         results.append(g if g is None or create_graph else wrap(g.copy()))
     return tuple(results)
 
@@ -215,7 +217,12 @@ def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[T
         second = current().recording and _depends_beyond(y, inputs)
         if pairs:
             products = gradients(
-                [g for g, _ in pairs], inputs, [t for _, t in pairs], create_graph=second, retain_graph=True, allow_unused=True
+                [g for g, _ in pairs],
+                inputs,
+                [t for _, t in pairs],
+                create_graph=second,
+                retain_graph=True,
+                allow_unused=True,
             )
     filled = tuple(z if p is None else p for p, z in zip(products, zeros, strict=True))
     return y.detach(), filled[0] if len(filled) == 1 else filled
@@ -248,7 +255,9 @@ def jacobian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
             unit[k] = 1
             found: Sequence[Any] = [None] * len(inputs)
             if y.node is not None:
-                found = gradients(y, inputs, unit.reshape(y.shape), retain_graph=True, create_graph=second, allow_unused=True)
+                found = gradients(
+                    y, inputs, unit.reshape(y.shape), retain_graph=True, create_graph=second, allow_unused=True
+                )
             for row, g, x in zip(rows, found, inputs, strict=True):
                 row.append(wrap(np.zeros_like(x.data)) if g is None else g)
         full = [

@@ -1,5 +1,9 @@
-from ._tensor import Tensor as Tensor, tensor as tensor
+from . import nn as nn
 from . import random as random
-from .primitive import fused as fused, primitive as primitive
+from ._tensor import Tensor as Tensor
+from ._tensor import tensor as tensor
+from .primitive import fused as fused
+from .primitive import primitive as primitive
 from .random import seed as seed
-from .scope import enable_grad as enable_grad, no_grad as no_grad
+from .scope import enable_grad as enable_grad
+from .scope import no_grad as no_grad

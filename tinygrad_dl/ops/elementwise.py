@@ -32,8 +32,8 @@ def _power_base(g: Any, _y: Any, a: Any, b: Any) -> Any:
 
 
 # arithmetic
-add = _ufunc(np.add, lambda g, *_: g, lambda g, *_: g)
-subtract = _ufunc(np.subtract, lambda g, *_: g, lambda g, *_: -g)
+add = _ufunc(np.add, lambda g, _y, _a, _b: g, lambda g, _y, _a, _b: g)
+subtract = _ufunc(np.subtract, lambda g, _y, _a, _b: g, lambda g, _y, _a, _b: -g)
 multiply = _ufunc(np.multiply, lambda g, _y, _a, b: g * b, lambda g, _y, a, _b: g * a)
 divide = _ufunc(np.divide, lambda g, _y, _a, b: g / b, lambda g, y, _a, b: -g * y / b)
 negative = _ufunc(np.negative, lambda g, *_: -g)

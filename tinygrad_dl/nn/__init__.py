@@ -1,0 +1,32 @@
+"""Modules, layers, losses and their functions; PyTorch's names and layouts."""
+
+from . import functional as functional
+from . import init as init
+from .activation_layers import ELU as ELU
+from .activation_layers import GELU as GELU
+from .activation_layers import SELU as SELU
+from .activation_layers import LeakyReLU as LeakyReLU
+from .activation_layers import LogSoftmax as LogSoftmax
+from .activation_layers import ReLU as ReLU
+from .activation_layers import Sigmoid as Sigmoid
+from .activation_layers import SiLU as SiLU
+from .activation_layers import Softmax as Softmax
+from .activation_layers import Softplus as Softplus
+from .activation_layers import Tanh as Tanh
+from .layers import BatchNorm1d as BatchNorm1d
+from .layers import Dropout as Dropout
+from .layers import Flatten as Flatten
+from .layers import Identity as Identity
+from .layers import Linear as Linear
+from .layers import Sequential as Sequential
+from .losses import BCEWithLogitsLoss as BCEWithLogitsLoss
+from .losses import CrossEntropyLoss as CrossEntropyLoss
+from .losses import HuberLoss as HuberLoss
+from .losses import L1Loss as L1Loss
+from .losses import MSELoss as MSELoss
+from .losses import NLLLoss as NLLLoss
+from .module import Module as Module
+from .module import functional_call as functional_call
+from .reporting import summary as summary
+from .state import Buffer as Buffer
+from .state import Parameter as Parameter

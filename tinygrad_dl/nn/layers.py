@@ -1,0 +1,149 @@
+"""Layers with state or structure: Linear, BatchNorm1d, Dropout, Sequential and their relatives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from .._tensor import Tensor
+from ..random import Source
+from . import functional as F
+from . import init as initialization
+from .module import Module
+from .state import Buffer, Parameter
+
+
+class Linear(Module):
+    """x Wᵀ + b: (..., in_features) to (..., out_features); weight (out, in), bias (out,).
+
+    bias: leave it out before a batch norm, which would subtract it. init: of the weight, a name of `nn.init` or
+    a callable that writes a tensor; default He normal, for ReLU. The bias starts at zero. dtype: default float32.
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, init: Any = None, dtype: Any = None
+    ) -> None:
+        for name, value in (("in_features", in_features), ("out_features", out_features)):
+            if not isinstance(value, int | np.integer) or value < 1:
+                raise ValueError(f"Linear: expected {name} >= 1, got {value!r}")
+        self.in_features, self.out_features = in_features, out_features
+        dtype = np.dtype(dtype or np.float32)
+        self.weight = Parameter(np.zeros((out_features, in_features), dtype))
+        initialization.initializer(init or "he_normal_")(self.weight)
+        self.bias = Parameter(np.zeros(out_features, dtype)) if bias else None
+
+    def forward(self, x: Any) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.out_features}" + ("" if self.bias is not None else ", bias=False")
+
+
+class BatchNorm1d(Module):
+    """Batch norm over (N, C) or (N, C, L), per channel C (Ioffe and Szegedy 2015); state as PyTorch's.
+
+    In training by the batch's mean and biased variance; the running statistics, which evaluation uses, move
+    towards the batch's by `momentum` (None: their plain average), the variance unbiased. affine: learn γ and β.
+    track_running_stats: False uses batch statistics always. Raises ValueError for other shapes, and in training
+    for a single value per channel.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+    ) -> None:
+        if num_features < 1:
+            raise ValueError(f"BatchNorm1d: expected num_features >= 1, got {num_features}")
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.weight = Parameter(np.ones(num_features, np.float32)) if affine else None
+        self.bias = Parameter(np.zeros(num_features, np.float32)) if affine else None
+        self.running_mean = Buffer(np.zeros(num_features, np.float32)) if track_running_stats else None
+        self.running_var = Buffer(np.ones(num_features, np.float32)) if track_running_stats else None
+        self.num_batches_tracked = Buffer(0) if track_running_stats else None
+
+    def forward(self, x: Any) -> Tensor:
+        if x.ndim not in (2, 3) or x.shape[1] != self.num_features:
+            n = self.num_features
+            raise ValueError(f"BatchNorm1d: expected an input (N, {n}) or (N, {n}, L), got shape {x.shape}")
+        training = self.training or self.running_mean is None
+        momentum = self.momentum
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.assign(self.num_batches_tracked + 1)
+            if momentum is None:
+                momentum = 1 / self.num_batches_tracked.item()
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, training, momentum or 0.0, self.eps
+        )
+
+    def extra_repr(self) -> str:
+        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
+
+
+class Dropout(Module):
+    """Zero each element with probability p in training; see `functional.dropout`.
+
+    p: the probability of dropping. scale: "train" divides by 1 - p in training, "test" multiplies by it at
+    test time. rng: a numpy Generator to draw from; default the scope's or process's."""
+
+    def __init__(self, p: float = 0.5, scale: str = "train", rng: Source = None) -> None:
+        F.dropout(
+            np.zeros(1, np.float32), p, training=False, scale=scale
+        )  # refuses bad values now, not in the first step
+        self.p, self.scale, self.rng = p, scale, rng
+
+    def forward(self, x: Any) -> Tensor:
+        return F.dropout(x, self.p, self.training, self.scale, self.rng)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}" + ("" if self.scale == "train" else f", scale={self.scale!r}")
+
+
+class Sequential(Module):
+    """Modules one after the other, kept as attributes '0', '1', …; indexable, iterable."""
+
+    def __init__(self, *modules: Any) -> None:
+        for i, module in enumerate(modules):
+            if not callable(module):
+                raise TypeError(f"Sequential: expected modules, got {type(module).__name__} at place {i}")
+            setattr(self, str(i), module)
+
+    def forward(self, x: Any) -> Any:
+        for module in self:
+            x = module(x)
+        return x
+
+    def _modules(self) -> list[Any]:
+        return [part for name, part in self.__dict__.items() if name.isdigit()]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._modules())
+
+    def __len__(self) -> int:
+        return len(self._modules())
+
+    def __getitem__(self, index: int | slice) -> Any:
+        found = self._modules()[index]
+        return Sequential(*found) if isinstance(index, slice) else found
+
+    def __setitem__(self, index: int, module: Any) -> None:
+        setattr(self, str(range(len(self))[index]), module)
+
+
+class Identity(Module):
+    """Gives its input back."""
+
+    def forward(self, x: Any) -> Any:
+        return x
+
+
+class Flatten(Module):
+    """All axes but the first become one: (N, ...) to (N, features)."""
+
+    def forward(self, x: Any) -> Tensor:
+        return x.reshape((x.shape[0], -1))  # type: ignore[no-any-return]

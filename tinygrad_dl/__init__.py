@@ -1,4 +1,5 @@
 from . import nn as nn
+from . import optim as optim
 from . import random as random
 from ._tensor import Tensor as Tensor
 from ._tensor import tensor as tensor

@@ -180,11 +180,13 @@ class Tensor(Operators, Handle):
             target: Tensor | None = leaf.tensor()  # type: ignore[attr-defined]
             if target is None or target.node is not leaf:
                 continue
+            new: Tensor = g if create_graph else wrap(g)
+            del g  # or the array would seem shared
             if target._grad is not None:
-                g = target._grad + g if create_graph else np.asarray(target._grad.data + g)
-            elif not create_graph and not unshared(g):
-                g = g.copy()
-            target._grad = g if create_graph else wrap(g)
+                new = target._grad + new if create_graph else wrap(np.asarray(target._grad.data + new.data))
+            elif not create_graph and not unshared(new):
+                new = wrap(new.data.copy())
+            target._grad = new
 
     def seed_gradient(self, gradient: Any, second: bool) -> Any:
         if self.node is None:
@@ -241,7 +243,7 @@ class Tensor(Operators, Handle):
                 f"assign: expected {self.dtype}{_named(self)}, got {array.dtype}, which does not fit; use .astype"
             )
         if array is not self.data:
-            if self.node is not None and unshared(self.data):  # nobody else sees the memory: write in place
+            if self.node is not None and unshared(self):  # nobody else sees the memory: write in place
                 self.data[...] = array
             else:
                 fresh = np.empty_like(self.data)

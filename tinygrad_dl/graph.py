@@ -143,18 +143,19 @@ class Output(Node):
             self.output = siblings[index]
 
 
+def _references(handle: Handle) -> int:
+    return getrefcount(handle.data)
+
+
 def _alone() -> int:
-    fresh = np.empty(1)
-    return _references(fresh)
-
-
-def _references(array: Any) -> int:
-    return getrefcount(array)
+    handle = Handle()
+    handle.data = np.empty(1)
+    return _references(handle)
 
 
 _ALONE = _alone()  # differs between Python versions
 
 
-def unshared(array: Array, holders: int = 1) -> bool:
-    """Does the array own its memory, and does nothing refer to it but the caller's `holders` references?"""
-    return array.base is None and _references(array) - holders < _ALONE + 1
+def unshared(handle: Handle) -> bool:
+    """Does the handle's array own its memory, and does nothing else refer to it (no view, graph or variable)?"""
+    return handle.data.base is None and _references(handle) == _ALONE

@@ -1,0 +1,56 @@
+"""Gradients before the step: clipping, and the usual split of weight decay."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from .._tensor import Tensor
+from ..graph import wrap
+
+
+def _with_grad(who: str, params: Iterable[Tensor] | Tensor) -> list[Any]:
+    tensors = [params] if isinstance(params, Tensor) else list(params)
+    for p in tensors:
+        if not isinstance(p, Tensor):
+            raise TypeError(f"{who}: expected Tensors, got {type(p).__name__}")
+    return [p for p in tensors if p.grad is not None]
+
+
+def clip_grad_norm(params: Iterable[Tensor] | Tensor, max_norm: float) -> float:
+    """Scale all gradients so that their common L2 norm is at most max_norm (Pascanu et al. 2012).
+
+    Returns the norm before clipping. Raises RuntimeError if it is not finite; no gradient changes then."""
+    if not max_norm > 0:
+        raise ValueError(f"clip_grad_norm: expected max_norm > 0, got {max_norm}")
+    ready = _with_grad("clip_grad_norm", params)
+    norm = math.sqrt(sum(float(np.vdot(g, g)) for g in (p.grad.data.astype(np.float64, copy=False) for p in ready)))
+    if not math.isfinite(norm):
+        raise RuntimeError(f"clip_grad_norm: the norm of the gradients is {norm}; look for the NaN or infinity first")
+    if norm > max_norm:
+        for p in ready:
+            p.grad = wrap(p.grad.data * (max_norm / norm))
+    return norm
+
+
+def clip_grad_value(params: Iterable[Tensor] | Tensor, value: float) -> float:
+    """Clip every gradient element to [-value, value]. Returns the largest magnitude before clipping."""
+    if not value > 0:
+        raise ValueError(f"clip_grad_value: expected value > 0, got {value}")
+    ready = _with_grad("clip_grad_value", params)
+    largest = max((float(np.max(np.abs(p.grad.data), initial=0)) for p in ready), default=0.0)
+    for p in ready:
+        p.grad = wrap(np.clip(p.grad.data, -value, value))
+    return largest
+
+
+def decay_groups(model: Any, wd: float) -> list[dict[str, Any]]:
+    """Two parameter groups: weights (two axes or more) with weight decay `wd`, biases and γ, β without."""
+    named = list(model.named_parameters())
+    weights = [p for _, p in named if p.ndim >= 2]
+    others = [p for _, p in named if p.ndim < 2]
+    groups = [{"params": weights, "weight_decay": wd}, {"params": others, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]

@@ -206,7 +206,7 @@ class Operators(Handle):
         return ops.argsort(self, axis=axis)
 
     def nonzero(self) -> tuple[Tensor, ...]:
-        return ops.nonzero(self)
+        return tuple(ops.nonzero(self))
 
     def sort(self, axis: int = -1) -> None:
         """Sort in place, in the sense of `t[...] = np.sort(t)`."""

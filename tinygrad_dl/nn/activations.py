@@ -32,12 +32,12 @@ def relu(x: Any) -> Tensor:
 
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
     """x where positive, negative_slope · x elsewhere."""
-    return np.where(np.greater(x, 0), x, x * negative_slope)  # type: ignore[return-value]
+    return np.where(np.greater(x, 0), x, x * negative_slope)
 
 
 def elu(x: Any, alpha: float = 1.0) -> Tensor:
     """x where positive, α(eˣ - 1) elsewhere (Clevert et al. 2015)."""
-    return np.where(np.greater(x, 0), x, alpha * np.expm1(np.minimum(x, 0)))  # type: ignore[return-value]
+    return np.where(np.greater(x, 0), x, alpha * np.expm1(np.minimum(x, 0)))
 
 
 def selu(x: Any) -> Tensor:
@@ -61,7 +61,7 @@ _sigmoid = primitive(_stable_sigmoid, lambda g, y, _x: g * (y * (1 - y)), name="
 
 def silu(x: Any) -> Tensor:
     """x · sigmoid(x), also called swish."""
-    return x * sigmoid(x)  # type: ignore[no-any-return]
+    return x * sigmoid(x)
 
 
 _softplus = primitive(lambda x: np.logaddexp(x, 0), lambda g, _y, x: g * sigmoid(x), name="softplus", elementwise=True)
@@ -70,7 +70,7 @@ _softplus = primitive(lambda x: np.logaddexp(x, 0), lambda g, _y, x: g * sigmoid
 def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + e^(βx)) / β; x itself where βx is above the threshold."""
     z = x * beta
-    return np.where(np.greater(z, threshold), x, _softplus(np.minimum(z, threshold)) / beta)  # type: ignore[return-value]
+    return np.where(np.greater(z, threshold), x, _softplus(np.minimum(z, threshold)) / beta)
 
 
 def gelu(x: Any, approximate: str = "none") -> Tensor:
@@ -78,10 +78,10 @@ def gelu(x: Any, approximate: str = "none") -> Tensor:
 
     approximate: "none", or "tanh" for the paper's approximation."""
     if approximate == "tanh":
-        return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))  # type: ignore[no-any-return]
+        return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
     if approximate != "none":
         raise ValueError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
-    return 0.5 * x * (1 + erf(x * math.sqrt(0.5)))  # type: ignore[no-any-return]
+    return 0.5 * x * (1 + erf(x * math.sqrt(0.5)))
 
 
 @functools.cache
@@ -187,7 +187,7 @@ def one_hot(labels: Any, classes: int, axis: int = -1, dtype: Any = np.float32) 
     check_labels("one_hot", array, classes)
     behind = -axis - 1 if axis < 0 else array.ndim - axis
     hot = np.equal(np.expand_dims(labels, axis), np.arange(classes).reshape((-1,) + (1,) * behind))
-    return hot.astype(dtype)  # type: ignore[no-any-return]
+    return hot.astype(dtype)
 
 
 def check_labels(who: str, labels: Any, classes: int, ignore: int | None = None) -> None:

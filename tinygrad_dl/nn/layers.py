@@ -146,4 +146,4 @@ class Flatten(Module):
     """All axes but the first become one: (N, ...) to (N, features)."""
 
     def forward(self, x: Any) -> Tensor:
-        return x.reshape((x.shape[0], -1))  # type: ignore[no-any-return]
+        return x.reshape((x.shape[0], -1))

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 def _reduce(who: str, losses: Any, reduction: str) -> Tensor:
     if reduction == "mean":
-        return losses.mean()  # type: ignore[no-any-return]
+        return losses.mean()
     if reduction == "sum":
-        return losses.sum()  # type: ignore[no-any-return]
+        return losses.sum()
     if reduction == "none":
-        return losses  # type: ignore[no-any-return]
+        return losses
     raise ValueError(f"{who}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
 
 
@@ -130,7 +130,7 @@ def nll_loss(
     factor = kept.astype(input.dtype) if weight is None else np.where(kept, weight[safe], 0).astype(input.dtype)
     losses = np.where(kept, -picked * factor, 0)
     if reduction == "mean":
-        return losses.sum() / factor.sum()  # type: ignore[no-any-return]
+        return losses.sum() / factor.sum()
     return _reduce(_who, losses, reduction)
 
 
@@ -176,7 +176,7 @@ def cross_entropy(
         target = target * _per_class(weight, logits.ndim)
     losses = -(log_softmax(logits, axis=1) * target).sum(axis=1)
     if reduction == "mean":
-        return losses.sum() / losses.size  # type: ignore[no-any-return]
+        return losses.sum() / losses.size
     return _reduce("cross_entropy", losses, reduction)
 
 
@@ -198,12 +198,12 @@ def _spread(log_p: Any, target: Any, weight: Any, ignore_index: int, reduction: 
 
 def l1_penalty(params: Any, lam: float, m: int = 1) -> Tensor:
     """λ/m Σ|w| over an iterable of Tensors; gradient λ/m · sign(w), 0 at 0. m: examples in the batch."""
-    return _total("l1_penalty", [np.abs(p).sum() for p in params]) * (lam / m)  # type: ignore[no-any-return]
+    return _total("l1_penalty", [np.abs(p).sum() for p in params]) * (lam / m)
 
 
 def l2_penalty(params: Any, lam: float, m: int = 1) -> Tensor:
     """λ/2m Σw² over an iterable of Tensors; gradient λ/m · w. m: examples in the batch."""
-    return _total("l2_penalty", [np.square(p).sum() for p in params]) * (lam / (2 * m))  # type: ignore[no-any-return]
+    return _total("l2_penalty", [np.square(p).sum() for p in params]) * (lam / (2 * m))
 
 
 def _total(who: str, terms: list[Any]) -> Any:

@@ -37,9 +37,10 @@ def summary(model: Module, *inputs: Any) -> Summary:
 
     Leaves the model's state, its mode and the random generator as they were. `.total` counts all parameters,
     each once; `.trainable` those that are not frozen."""
-    twin, shapes = copy.deepcopy(model), {}
+    shapes: dict[str, str] = {}
+    twin = copy.deepcopy(model)
     for name, module in twin.named_modules():
-        module.forward = _observed(module.forward, name, shapes)  # type: ignore[method-assign]
+        module.forward = _observed(module.forward, name, shapes)
     with within(recording=False, generator=copy.deepcopy(generator())):
         twin(*inputs)
     counted: set[int] = set()

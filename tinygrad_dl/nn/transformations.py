@@ -140,10 +140,10 @@ def batch_norm(
         if training and running_mean is not None:
             for running, batch in ((running_mean, mean), (running_var, var.detach() * (n / (n - 1)))):
                 running.assign(running * (1 - momentum) + batch.detach() * momentum)
-        return y  # type: ignore[no-any-return]
+        return y
     scale = 1 / np.sqrt(running_var + eps)
     centred = x - running_mean.reshape(shape)
-    return _affine(centred * scale.reshape(shape), weight, bias, shape)  # type: ignore[no-any-return]
+    return _affine(centred * scale.reshape(shape), weight, bias, shape)
 
 
 def _mask(x: Any, key: Any, p: float) -> Any:
@@ -179,9 +179,9 @@ def dropout(x: Any, p: float = 0.5, training: bool = True, scale: str = "train",
     if scale not in ("train", "test"):
         raise ValueError(f"dropout: scale must be 'train' or 'test', got {scale!r}")
     if not training:
-        return x * (1 - p) if scale == "test" and p else x  # type: ignore[no-any-return]
+        return x * (1 - p) if scale == "test" and p else x
     if p == 0:
-        return x  # type: ignore[no-any-return]
+        return x
     if p == 1:
-        return x * 0.0  # type: ignore[no-any-return]
+        return x * 0.0
     return _dropout(x, key(rng), p=p, factor=1 / (1 - p) if scale == "train" else 1.0)

@@ -9,7 +9,7 @@ from numpy.lib.array_utils import normalize_axis_index
 
 from ..autodiff import unbroadcast
 from ..graph import Handle
-from ..primitive import answer, primitive
+from ..primitive import Primitive, answer, primitive
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
@@ -52,15 +52,15 @@ def _set(x: Any, v: Any, *indices: Any, index: tuple[Any, ...]) -> Any:
     return out
 
 
-_getitem = primitive(
+_getitem: Primitive = primitive(
     _get,
     lambda g, _y, _x, *indices, index: scatter_add(g, *indices, index=index, shape=_x.shape),
     name="getitem",
 )
-scatter_add = primitive(
+scatter_add: Primitive = primitive(
     _scatter_add, lambda g, _y, _x, *indices, index, shape: _getitem(g, *indices, index=index), name="scatter_add"
 )
-_setitem = primitive(
+_setitem: Primitive = primitive(
     _set,
     lambda g, _y, _x, _v, *indices, index: _setitem(g, 0, *indices, index=index),
     lambda g, _y, _x, _v, *indices, index: unbroadcast(_getitem(g, *indices, index=index), np.shape(_v)),
@@ -72,10 +72,15 @@ def _parse(index: Any) -> tuple[tuple[Any, ...], list[Any]]:
     """A subscript as a static template and its arrays."""
     template, arrays = [], []
     for i in index if isinstance(index, tuple) else (index,):
-        if i is None or i is ... or isinstance(i, slice) or (isinstance(i, int | np.integer) and not isinstance(i, bool)):
+        if (
+            i is None
+            or i is ...
+            or isinstance(i, slice)
+            or (isinstance(i, int | np.integer) and not isinstance(i, bool))
+        ):
             template.append(i)
             continue
-        array = i if isinstance(i, Handle | np.ndarray) else np.asarray(i, dtype=None if np.size(i) else np.intp)
+        array: Any = i if isinstance(i, Handle | np.ndarray) else np.asarray(i, dtype=None if np.size(i) else np.intp)
         kind = array.data.dtype.kind if isinstance(array, Handle) else array.dtype.kind
         if kind not in "iub":
             raise IndexError(f"getitem: an index must be integers, booleans, slices, ... or None, got {array.dtype}")
@@ -116,7 +121,9 @@ def take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Tensor:
     if indices.ndim != arr.ndim:
         raise ValueError(f"take_along_axis: expected indices with {arr.ndim} axes, got shape {indices.shape}")
     grid: list[Any] = [
-        np.arange(n).reshape((-1,) + (1,) * (arr.ndim - i - 1)) if arr.shape[i] == indices.shape[i] or i == axis else np.zeros((1,) * arr.ndim, np.intp)
+        np.arange(n).reshape((-1,) + (1,) * (arr.ndim - i - 1))
+        if arr.shape[i] == indices.shape[i] or i == axis
+        else np.zeros((1,) * arr.ndim, np.intp)
         for i, n in enumerate(arr.shape)
     ]
     grid[axis] = indices
@@ -152,12 +159,12 @@ def diagflat(v: Any, k: int = 0) -> Tensor:
 
 def tril(m: Any, k: int = 0) -> Tensor:
     """The lower triangle of the last two axes; zero above the k-th diagonal."""
-    return np.where(np.tri(*m.shape[-2:], k=k, dtype=bool), m, 0)  # type: ignore[return-value]
+    return np.where(np.tri(*m.shape[-2:], k=k, dtype=bool), m, 0)
 
 
 def triu(m: Any, k: int = 0) -> Tensor:
     """The upper triangle of the last two axes; zero below the k-th diagonal."""
-    return np.where(np.tri(*m.shape[-2:], k=k - 1, dtype=bool), 0, m)  # type: ignore[return-value]
+    return np.where(np.tri(*m.shape[-2:], k=k - 1, dtype=bool), 0, m)
 
 
 for _composite in (take, take_along_axis, diagonal, diag, diagflat, tril, triu):

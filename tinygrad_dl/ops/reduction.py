@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from ..primitive import answer, primitive
-from .shape import broadcast_to, restore, sum
+from .shape import broadcast_to, restore
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
@@ -33,9 +33,9 @@ def _count(shape: tuple[int, ...], axis: Axis) -> int:
 
 def _mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     if x.dtype.kind != "f":
-        return np.mean(x, axis=axis, keepdims=keepdims)  # type: ignore[arg-type]
+        return np.mean(x, axis=axis, keepdims=keepdims)
     if x.dtype == np.float16:
-        return np.mean(x, axis=axis, keepdims=keepdims)  # type: ignore[arg-type]
+        return np.mean(x, axis=axis, keepdims=keepdims)
     return np.add.reduce(x, axis=axis, keepdims=keepdims) / _count(x.shape, axis)
 
 
@@ -73,9 +73,7 @@ def _reverse_cumsum(x: Any, axis: int) -> Any:
     return np.flip(np.cumsum(np.flip(x, axis), axis), axis)
 
 
-_cumsum = primitive(
-    lambda x, axis: np.cumsum(x, axis), lambda g, _y, _x, axis: _reverse_cumsum(g, axis), name="cumsum"
-)
+_cumsum = primitive(lambda x, axis: np.cumsum(x, axis), lambda g, _y, _x, axis: _reverse_cumsum(g, axis), name="cumsum")
 
 
 def _through_products(g: Any, y: Any, x: Any, axis: int) -> Any:
@@ -101,12 +99,12 @@ def _scan(op: Any, a: Any, axis: int | None) -> Any:
 
 def cumsum(a: Any, axis: int | None = None) -> Tensor:
     """Running sums along an axis, or of the flat array."""
-    return _scan(_cumsum, a, axis)  # type: ignore[no-any-return]
+    return _scan(_cumsum, a, axis)
 
 
 def cumprod(a: Any, axis: int | None = None) -> Tensor:
     """Running products along an axis, or of the flat array."""
-    return _scan(_cumprod, a, axis)  # type: ignore[no-any-return]
+    return _scan(_cumprod, a, axis)
 
 
 def _others(g: Any, _y: Any, x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
@@ -129,8 +127,12 @@ prod = primitive(
     name="prod",
     numpy=np.prod,
 )
-argmax = primitive(lambda a, axis=None, keepdims=False: np.argmax(a, axis, keepdims=keepdims), name="argmax", numpy=np.argmax)
-argmin = primitive(lambda a, axis=None, keepdims=False: np.argmin(a, axis, keepdims=keepdims), name="argmin", numpy=np.argmin)
+argmax = primitive(
+    lambda a, axis=None, keepdims=False: np.argmax(a, axis, keepdims=keepdims), name="argmax", numpy=np.argmax
+)
+argmin = primitive(
+    lambda a, axis=None, keepdims=False: np.argmin(a, axis, keepdims=keepdims), name="argmin", numpy=np.argmin
+)
 any = primitive(lambda a, axis=None, keepdims=False: np.any(a, axis, keepdims=keepdims), name="any", numpy=np.any)
 all = primitive(lambda a, axis=None, keepdims=False: np.all(a, axis, keepdims=keepdims), name="all", numpy=np.all)
 count_nonzero = primitive(
@@ -138,45 +140,5 @@ count_nonzero = primitive(
     name="count_nonzero",
     numpy=np.count_nonzero,
 )
-argsort = primitive(lambda a, axis=-1: np.argsort(a, axis, kind="stable"), name="argsort", numpy=np.argsort)
-
-
-def var(a: Any, axis: Axis = None, keepdims: bool = False, ddof: float = 0) -> Tensor:
-    """The mean of the squared deviations; divides by n - ddof."""
-    square = np.square(a - np.mean(a, axis=axis, keepdims=True))  # type: ignore[arg-type]
-    return sum(square, axis=axis, keepdims=keepdims) / (_count(a.shape, axis) - ddof)
-
-
-def std(a: Any, axis: Axis = None, keepdims: bool = False, ddof: float = 0) -> Tensor:
-    """The root of the variance; gradient 0 where the variance is 0."""
-    return _safe_sqrt(var(a, axis, keepdims, ddof))
-
-
-def _safe_sqrt(x: Any) -> Tensor:
-    zero = np.equal(x, 0)
-    return np.where(zero, 0, np.sqrt(np.where(zero, 1, x)))  # type: ignore[return-value]
-
-
-def ptp(a: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """Peak to peak: the largest minus the smallest element."""
-    return max(a, axis=axis, keepdims=keepdims) - min(a, axis=axis, keepdims=keepdims)
-
-
-def average(a: Any, axis: Axis = None, weights: Any = None, *, keepdims: bool = False) -> Tensor:
-    """The mean, or the mean weighted by an array of a's shape, or of its length along one axis."""
-    if weights is None:
-        return mean(a, axis=axis, keepdims=keepdims)
-    if np.shape(weights) != a.shape:
-        if not isinstance(axis, int) or np.shape(weights) != (a.shape[axis],):
-            raise TypeError(f"average: weights of shape {np.shape(weights)} fit neither {a.shape} nor its axis {axis}")
-        weights = np.reshape(weights, tuple(n if i == axis % a.ndim else 1 for i, n in enumerate(a.shape)))
-    total = sum(broadcast_to(weights, shape=a.shape), axis=axis, keepdims=keepdims)
-    return sum(a * weights, axis=axis, keepdims=keepdims) / total
-
-
-def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """log(sum(exp(x))) without overflow; -inf where every element is -inf."""
-    peak = np.max(getattr(x, "data", x) if not isinstance(x, np.ndarray) else x, axis=axis, keepdims=True)  # type: ignore[arg-type]
-    peak = np.where(np.isfinite(peak), peak, 0)
-    result = np.log(sum(np.exp(x - peak), axis=axis, keepdims=True)) + peak
-    return result if keepdims else sum(result, axis=axis)  # type: ignore[return-value]
+for _composite in (cumsum, cumprod):
+    answer(_composite, getattr(np, _composite.__name__))

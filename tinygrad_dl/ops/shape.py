@@ -73,7 +73,9 @@ reshape = primitive(
 )
 transpose = primitive(
     lambda x, axes=None: np.transpose(x, axes),
-    lambda g, _y, _x, axes=None: g.transpose(None if axes is None else tuple(int(i) for i in np.argsort([a % _x.ndim for a in axes]))),
+    lambda g, _y, _x, axes=None: g.transpose(
+        None if axes is None else tuple(int(i) for i in np.argsort([a % _x.ndim for a in axes]))
+    ),
     name="transpose",
     numpy=np.transpose,
 )
@@ -117,14 +119,14 @@ def pad(array: Any, pad_width: Any, mode: str = "constant", constant_values: Any
     width = tuple((int(a), int(b)) for a, b in width)
     if mode != "constant":
         for axis, pair in enumerate(width):
-            index = np.pad(np.arange(array.shape[axis]), pair, mode=mode)  # type: ignore[call-overload]
+            index = np.pad(np.arange(array.shape[axis]), pair, mode=mode)
             array = array[(slice(None),) * axis + (index,)]
-        return array  # type: ignore[no-any-return]
+        return array
     padded = _pad(array, pad_width=width)
     if np.all(np.equal(constant_values, 0)):
         return padded
     border = np.pad(np.zeros(array.shape, array.dtype), width, constant_values=constant_values)
-    return padded + border  # type: ignore[no-any-return]
+    return padded + border
 
 
 def ravel(a: Any) -> Tensor:
@@ -194,8 +196,12 @@ def atleast_2d(*arys: Any) -> Any:
 
 def atleast_3d(*arys: Any) -> Any:
     """Arrays of at least three axes, as NumPy places them."""
-    shapes = {0: lambda s: (1, 1, 1), 1: lambda s: (1, *s, 1), 2: lambda s: (*s, 1)}
-    return _each([reshape(a, shape=shapes[a.ndim](a.shape)) if a.ndim < 3 else a for a in arys])
+
+    def place(a: Any) -> Any:
+        shape = a.shape
+        return a if a.ndim >= 3 else reshape(a, shape={0: (1, 1, 1), 1: (1, *shape, 1), 2: (*shape, 1)}[a.ndim])
+
+    return _each([place(a) for a in arys])
 
 
 def _each(results: list[Any]) -> Any:
@@ -254,7 +260,9 @@ def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Tenso
 def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
     """Cut into equal parts, or at the given places."""
     if isinstance(indices_or_sections, int) and ary.shape[axis] % indices_or_sections:
-        raise ValueError(f"split: axis {axis} of length {ary.shape[axis]} has no {indices_or_sections} equal parts; use array_split")
+        raise ValueError(
+            f"split: axis {axis} of length {ary.shape[axis]} has no {indices_or_sections} equal parts; use array_split"
+        )
     return array_split(ary, indices_or_sections, axis)
 
 
@@ -294,7 +302,7 @@ def repeat(a: Any, repeats: Any, axis: int | None = None) -> Tensor:
         return repeat(ravel(a), repeats, 0)
     axis = normalize_axis_index(axis, a.ndim)
     index = np.repeat(np.arange(a.shape[axis]), repeats)
-    return a[(slice(None),) * axis + (index,)]  # type: ignore[no-any-return]
+    return a[(slice(None),) * axis + (index,)]
 
 
 def roll(a: Any, shift: Any, axis: Any = None) -> Tensor:
@@ -307,7 +315,7 @@ def roll(a: Any, shift: Any, axis: Any = None) -> Tensor:
         by = by % n if n else 0
         lead = (slice(None),) * i
         a = concatenate([a[(*lead, slice(n - by, n))], a[(*lead, slice(0, n - by))]], i)
-    return a  # type: ignore[no-any-return]
+    return a
 
 
 def rot90(m: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Tensor:
@@ -333,15 +341,13 @@ def flipud(m: Any) -> Tensor:
 def resize(a: Any, new_shape: Any) -> Tensor:
     """Repeated or cut to a new number of elements."""
     shape = (new_shape,) if isinstance(new_shape, int) else tuple(new_shape)
-    return reshape(ravel(a)[np.arange(math.prod(shape)) % builtin_max(a.size, 1)], shape=shape)
+    return reshape(ravel(a)[np.arange(math.prod(shape)) % max(a.size, 1)], shape=shape)
 
-
-builtin_max = max
 
 _COMPOSITES = (
-    concatenate, pad, ravel, matrix_transpose, swapaxes, moveaxis, rollaxis, expand_dims, squeeze, atleast_1d, atleast_2d,
-    atleast_3d, broadcast_arrays, stack, vstack, hstack, dstack, column_stack, append, array_split, split, hsplit, vsplit,
-    dsplit, unstack, tile, repeat, roll, rot90, fliplr, flipud, resize,
+    concatenate, pad, ravel, matrix_transpose, swapaxes, moveaxis, rollaxis, expand_dims, squeeze, atleast_1d,
+    atleast_2d, atleast_3d, broadcast_arrays, stack, vstack, hstack, dstack, column_stack, append, array_split, split,
+    hsplit, vsplit, dsplit, unstack, tile, repeat, roll, rot90, fliplr, flipud, resize,
 )  # fmt: skip
 for _composite in _COMPOSITES:
     if hasattr(np, _composite.__name__):

@@ -51,7 +51,7 @@ class Schedule:
 
     def state_dict(self) -> dict[str, Any]:
         """The schedule's position, as plain data."""
-        return {k: v for k, v in self.__dict__.items() if k != "optimizer" and not callable(v)}
+        return {k: v for k, v in self.__dict__.items() if k not in ("optimizer", "lambdas")}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a `state_dict()`."""
@@ -94,11 +94,11 @@ class LambdaLR(Schedule):
         lambdas = list(lr_lambda) if isinstance(lr_lambda, list | tuple) else [lr_lambda] * groups
         if len(lambdas) != groups:
             raise ValueError(f"LambdaLR: expected {groups} functions, one per group, got {len(lambdas)}")
-        self.factor = lambda index, count: lambdas[index](count)
+        self.lambdas = lambdas
         super().__init__(optimizer)
 
     def rate(self, base: float, count: int, index: int) -> float:
-        return base * self.factor(index, count)
+        return base * self.lambdas[index](count)
 
 
 class LinearLR(Schedule):

@@ -121,9 +121,9 @@ class Optimizer:
     def _blocks(self, p: Any, g: Any, state: dict[str, Any]) -> Iterable[tuple[Any, Any, dict[str, Any]]]:
         """The arrays of one parameter as the rule gets them: whole, or flat blocks that stay in cache."""
         arrays = {name: value.data for name, value in state.items() if isinstance(value, Tensor)}
-        if p.ndim and (not self.elementwise or p.size <= BLOCK):
-            yield p, g, arrays
-        elif not all(a.flags.c_contiguous for a in (p, g, *arrays.values())):
+        if (p.ndim and (not self.elementwise or p.size <= BLOCK)) or not all(
+            a.flags.c_contiguous for a in (p, g, *arrays.values())
+        ):
             yield p, g, arrays
         else:
             p, g = p.reshape(-1), g.reshape(-1)

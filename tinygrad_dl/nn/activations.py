@@ -37,7 +37,7 @@ def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
 
 def elu(x: Any, alpha: float = 1.0) -> Tensor:
     """x where positive, α(eˣ - 1) elsewhere (Clevert et al. 2015)."""
-    return np.where(np.greater(x, 0), x, alpha * np.expm1(np.minimum(x, 0)))
+    return np.where(np.greater(x, 0), x, alpha * np.expm1(np.where(np.greater(x, 0), 0, x)))
 
 
 def selu(x: Any) -> Tensor:
@@ -70,7 +70,8 @@ _softplus = primitive(lambda x: np.logaddexp(x, 0), lambda g, _y, x: g * sigmoid
 def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + e^(βx)) / β; x itself where βx is above the threshold."""
     z = x * beta
-    return np.where(np.greater(z, threshold), x, _softplus(np.minimum(z, threshold)) / beta)
+    large = np.greater(z, threshold)
+    return np.where(large, x, _softplus(np.where(large, 0, z)) / beta)
 
 
 def gelu(x: Any, approximate: str = "none") -> Tensor:

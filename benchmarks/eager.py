@@ -1,0 +1,177 @@
+"""Eager mode: the cost of one recorded operation, whole training steps, and a chain of a million operations."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import tinygrad_dl as tg
+from tinygrad_dl import nn, optim
+
+from .timing import alternate, table
+
+RNG = np.random.default_rng(0)
+
+
+def _peer(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        print(f"({name} is not installed: pip install -e '.[bench]')")
+        return None
+
+
+def chain(length: int = 200, size: int = 16) -> None:
+    """Multiply and add in turn, forward and backward, per operation."""
+    x, a = (RNG.uniform(0.5, 1.0, size).astype(np.float32) for _ in range(2))
+
+    def run(start: Any, factor: Any) -> Any:
+        y = start
+        for _ in range(length // 2):
+            y = y * factor
+            y = y + factor
+        return y.sum()
+
+    ours, factor = tg.tensor(x, requires_grad=True), tg.tensor(a)
+
+    def tinygrad_dl() -> Any:
+        ours.grad = None
+        run(ours, factor).backward()
+        return ours.grad.numpy()
+
+    contestants: dict[str, Callable[[], Any]] = {"tinygrad_dl": tinygrad_dl}
+    if torch := _peer("torch"):
+        torch.set_num_threads(1)
+        t, ta = torch.tensor(x, requires_grad=True), torch.tensor(a)
+
+        def pytorch() -> Any:
+            t.grad = None
+            run(t, ta).backward()
+            return t.grad.numpy()
+
+        contestants["PyTorch eager"] = pytorch
+    if autograd := _peer("autograd"):
+        gradient = autograd.grad(lambda v: run(v, a))
+        contestants["autograd"] = lambda: gradient(x)
+    if mygrad := _peer("mygrad"):
+
+        def with_mygrad() -> Any:
+            m = mygrad.tensor(x)
+            run(m, a).backward()
+            return m.grad
+
+        contestants["MyGrad"] = with_mygrad
+    for name, call in contestants.items():
+        np.testing.assert_allclose(call(), tinygrad_dl(), rtol=1e-4, err_msg=name)
+    times = {name: [t / length for t in ts] for name, ts in alternate(contestants, rounds=25).items()}
+    table(
+        f"chain of {length} multiply/add on {size} floats, forward + backward, per operation",
+        times,
+        "tinygrad_dl",
+        {"PyTorch eager": 0.65, "autograd": 0.25, "MyGrad": 0.25},
+    )
+
+
+def _layers(lib: Any, sizes: tuple[int, ...]) -> list[Any]:
+    layers: list[Any] = []
+    for a, b in itertools.pairwise(sizes[:-1]):
+        layers += [lib.Linear(a, b, bias=False), lib.BatchNorm1d(b), lib.ReLU()]
+    return [*layers, lib.Dropout(0.2), lib.Linear(sizes[-2], sizes[-1])]
+
+
+def step(sizes: tuple[int, ...], batch: int, target: float, threads: int) -> None:
+    """A training step: batch norm, ReLU, dropout 0.2, cross-entropy, Adam."""
+    x, y = RNG.normal(size=(batch, sizes[0])).astype(np.float32), RNG.integers(0, sizes[-1], batch)
+    tg.seed(0)
+    model = nn.Sequential(*_layers(nn, sizes))
+    optimizer = optim.Adam(model.parameters(), lr=1e-3)
+    inputs, labels = tg.tensor(x), tg.tensor(y)
+
+    def ours() -> float:
+        loss = nn.functional.cross_entropy(model(inputs), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    contestants: dict[str, Callable[[], Any]] = {"tinygrad_dl": ours}
+    if torch := _peer("torch"):
+        torch.set_num_threads(threads)
+        theirs = torch.nn.Sequential(*_layers(torch.nn, sizes))
+        state = {k: torch.tensor(v.numpy()) for k, v in model.state_dict().items()}
+        theirs.load_state_dict(state)
+        tx, ty = torch.tensor(x), torch.tensor(y)
+        with torch.no_grad(), tg.no_grad():
+            a, b = theirs.eval()(tx).numpy(), model.eval()(inputs).numpy()
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+        theirs.train()
+        model.train()
+        adam = torch.optim.Adam(theirs.parameters(), lr=1e-3)
+
+        def pytorch() -> float:
+            loss = torch.nn.functional.cross_entropy(theirs(tx), ty)
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+            return float(loss.item())
+
+        contestants["PyTorch eager, default Adam"] = pytorch
+    shape = "-".join(map(str, sizes))
+    table(
+        f"training step {shape}, batch {batch}, PyTorch on {threads} threads",
+        alternate(contestants, rounds=15, number=10),
+        "tinygrad_dl",
+        {"PyTorch eager, default Adam": target},
+    )
+
+
+def _resident() -> float:
+    """Memory of this process in MB, where the system tells."""
+    try:
+        with open("/proc/self/statm") as statm:
+            return int(statm.read().split()[1]) * 4096 / 1e6
+    except OSError:
+        return float("nan")
+
+
+def million(lengths: tuple[int, ...] = (250_000, 500_000, 1_000_000)) -> None:
+    """Long chains: time and memory per operation, and what is left when only reference counting frees."""
+    print(
+        f"\n{'chain':>10}{'forward, s':>12}{'backward, s':>13}{'bytes/op':>10}{'left, MB':>10}   garbage collector off"
+    )
+    gc.collect()
+    gc.disable()
+    try:
+        for length in lengths:
+            x = tg.tensor(np.ones(4, np.float32), requires_grad=True)
+            before, start = _resident(), time.perf_counter()
+            y = x
+            for _ in range(length // 2):
+                y = y * 1.0
+                y = y + 0.0
+            recorded, peak = time.perf_counter(), _resident()
+            y.sum().backward()
+            done = time.perf_counter()
+            del y
+            size = (peak - before) * 1e6 / length
+            print(
+                f"{length:10,}{recorded - start:12.2f}{done - recorded:13.2f}{size:10.0f}{_resident() - before:10.0f}"
+                f"   garbage found: {gc.collect()}"
+            )
+    finally:
+        gc.enable()
+
+
+def main() -> None:
+    """Print every table."""
+    chain()
+    for threads in (1, 2):
+        step((64, 128, 64, 10), 64, 0.8, threads)
+        step((784, 512, 256, 10), 128, 1.0, threads)
+    million()

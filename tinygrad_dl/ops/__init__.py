@@ -1,225 +1,131 @@
-"""Every operation, by kind: the primitives with their rules, and what is composed of them."""
+"""The operations, by kind: each is NumPy's function of that name, on Tensors (or on arrays, with arrays for result).
 
-from .composites import block as block
-from .composites import choose as choose
-from .composites import clip as clip
-from .composites import convolve as convolve
-from .composites import cumulative_prod as cumulative_prod
-from .composites import cumulative_sum as cumulative_sum
-from .composites import diff as diff
-from .composites import divmod as divmod
-from .composites import ediff1d as ediff1d
-from .composites import fix as fix
-from .composites import isneginf as isneginf
-from .composites import isposinf as isposinf
-from .composites import ldexp as ldexp
-from .composites import meshgrid as meshgrid
-from .composites import modf as modf
-from .composites import nan_to_num as nan_to_num
-from .composites import percentile as percentile
-from .composites import polyval as polyval
-from .composites import quantile as quantile
-from .composites import real as real
-from .composites import round as round
-from .composites import sinc as sinc
-from .composites import vander as vander
-from .creation import astype as astype
-from .creation import copy as copy
-from .creation import empty_like as empty_like
-from .creation import full_like as full_like
-from .creation import ones_like as ones_like
-from .creation import zeros_like as zeros_like
-from .elementwise import absolute as absolute
-from .elementwise import add as add
-from .elementwise import arccos as arccos
-from .elementwise import arccosh as arccosh
-from .elementwise import arcsin as arcsin
-from .elementwise import arcsinh as arcsinh
-from .elementwise import arctan as arctan
-from .elementwise import arctan2 as arctan2
-from .elementwise import arctanh as arctanh
-from .elementwise import bitwise_and as bitwise_and
-from .elementwise import bitwise_count as bitwise_count
-from .elementwise import bitwise_or as bitwise_or
-from .elementwise import bitwise_xor as bitwise_xor
-from .elementwise import cbrt as cbrt
-from .elementwise import ceil as ceil
-from .elementwise import copysign as copysign
-from .elementwise import cos as cos
-from .elementwise import cosh as cosh
-from .elementwise import deg2rad as deg2rad
-from .elementwise import degrees as degrees
-from .elementwise import divide as divide
-from .elementwise import equal as equal
-from .elementwise import exp as exp
-from .elementwise import exp2 as exp2
-from .elementwise import expm1 as expm1
-from .elementwise import fabs as fabs
-from .elementwise import float_power as float_power
-from .elementwise import floor as floor
-from .elementwise import floor_divide as floor_divide
-from .elementwise import fmax as fmax
-from .elementwise import fmin as fmin
-from .elementwise import fmod as fmod
-from .elementwise import gcd as gcd
-from .elementwise import greater as greater
-from .elementwise import greater_equal as greater_equal
-from .elementwise import heaviside as heaviside
-from .elementwise import hypot as hypot
-from .elementwise import invert as invert
-from .elementwise import isfinite as isfinite
-from .elementwise import isinf as isinf
-from .elementwise import isnan as isnan
-from .elementwise import lcm as lcm
-from .elementwise import left_shift as left_shift
-from .elementwise import less as less
-from .elementwise import less_equal as less_equal
-from .elementwise import log as log
-from .elementwise import log1p as log1p
-from .elementwise import log2 as log2
-from .elementwise import log10 as log10
-from .elementwise import logaddexp as logaddexp
-from .elementwise import logaddexp2 as logaddexp2
-from .elementwise import logical_and as logical_and
-from .elementwise import logical_not as logical_not
-from .elementwise import logical_or as logical_or
-from .elementwise import logical_xor as logical_xor
-from .elementwise import maximum as maximum
-from .elementwise import minimum as minimum
-from .elementwise import multiply as multiply
-from .elementwise import negative as negative
-from .elementwise import not_equal as not_equal
-from .elementwise import positive as positive
-from .elementwise import power as power
-from .elementwise import rad2deg as rad2deg
-from .elementwise import radians as radians
-from .elementwise import reciprocal as reciprocal
-from .elementwise import remainder as remainder
-from .elementwise import right_shift as right_shift
-from .elementwise import rint as rint
-from .elementwise import sign as sign
-from .elementwise import signbit as signbit
-from .elementwise import sin as sin
-from .elementwise import sinh as sinh
-from .elementwise import sqrt as sqrt
-from .elementwise import square as square
-from .elementwise import subtract as subtract
-from .elementwise import tan as tan
-from .elementwise import tanh as tanh
-from .elementwise import trunc as trunc
-from .elementwise import where as where
-from .index import diag as diag
-from .index import diagflat as diagflat
-from .index import diagonal as diagonal
-from .index import getitem as getitem
-from .index import scatter_add as scatter_add
-from .index import setitem as setitem
-from .index import take as take
-from .index import take_along_axis as take_along_axis
-from .index import tril as tril
-from .index import triu as triu
-from .linalg import cholesky as cholesky
-from .linalg import det as det
-from .linalg import inv as inv
-from .linalg import matrix_norm as matrix_norm
-from .linalg import matrix_power as matrix_power
-from .linalg import multi_dot as multi_dot
-from .linalg import norm as norm
-from .linalg import slogdet as slogdet
-from .linalg import solve as solve
-from .linalg import vector_norm as vector_norm
-from .product import cross as cross
-from .product import dot as dot
-from .product import einsum as einsum
-from .product import inner as inner
-from .product import kron as kron
-from .product import matmul as matmul
-from .product import matvec as matvec
-from .product import outer as outer
-from .product import tensordot as tensordot
-from .product import trace as trace
-from .product import vdot as vdot
-from .product import vecdot as vecdot
-from .product import vecmat as vecmat
-from .reduction import all as all
-from .reduction import any as any
-from .reduction import argmax as argmax
-from .reduction import argmin as argmin
-from .reduction import count_nonzero as count_nonzero
-from .reduction import cumprod as cumprod
-from .reduction import cumsum as cumsum
-from .reduction import max as max
-from .reduction import mean as mean
-from .reduction import min as min
-from .reduction import prod as prod
-from .shape import append as append
-from .shape import array_split as array_split
-from .shape import atleast_1d as atleast_1d
-from .shape import atleast_2d as atleast_2d
-from .shape import atleast_3d as atleast_3d
-from .shape import broadcast_arrays as broadcast_arrays
-from .shape import broadcast_to as broadcast_to
-from .shape import column_stack as column_stack
-from .shape import concatenate as concatenate
-from .shape import dsplit as dsplit
-from .shape import dstack as dstack
-from .shape import expand_dims as expand_dims
-from .shape import flip as flip
-from .shape import fliplr as fliplr
-from .shape import flipud as flipud
-from .shape import hsplit as hsplit
-from .shape import hstack as hstack
-from .shape import matrix_transpose as matrix_transpose
-from .shape import moveaxis as moveaxis
-from .shape import pad as pad
-from .shape import ravel as ravel
-from .shape import repeat as repeat
-from .shape import reshape as reshape
-from .shape import resize as resize
-from .shape import roll as roll
-from .shape import rollaxis as rollaxis
-from .shape import rot90 as rot90
-from .shape import split as split
-from .shape import squeeze as squeeze
-from .shape import stack as stack
-from .shape import sum as sum
-from .shape import swapaxes as swapaxes
-from .shape import tile as tile
-from .shape import transpose as transpose
-from .shape import unstack as unstack
-from .shape import vsplit as vsplit
-from .shape import vstack as vstack
-from .sorting import argpartition as argpartition
-from .sorting import argsort as argsort
-from .sorting import argwhere as argwhere
-from .sorting import bincount as bincount
-from .sorting import compress as compress
-from .sorting import digitize as digitize
-from .sorting import extract as extract
-from .sorting import flatnonzero as flatnonzero
-from .sorting import isclose as isclose
-from .sorting import isin as isin
-from .sorting import nanargmax as nanargmax
-from .sorting import nanargmin as nanargmin
-from .sorting import nonzero as nonzero
-from .sorting import partition as partition
-from .sorting import searchsorted as searchsorted
-from .sorting import select as select
-from .sorting import sort as sort
-from .sorting import unique as unique
-from .statistics import average as average
-from .statistics import corrcoef as corrcoef
-from .statistics import cov as cov
-from .statistics import logsumexp as logsumexp
-from .statistics import median as median
-from .statistics import nanmax as nanmax
-from .statistics import nanmean as nanmean
-from .statistics import nanmin as nanmin
-from .statistics import nanprod as nanprod
-from .statistics import nanstd as nanstd
-from .statistics import nansum as nansum
-from .statistics import nanvar as nanvar
-from .statistics import ptp as ptp
-from .statistics import std as std
-from .statistics import trapezoid as trapezoid
-from .statistics import var as var
+`np.f(t)` calls them too. A primitive carries the rules of its derivative; the rest are composed of primitives in
+a few lines. `linalg` is `np.linalg`.
+"""
+
+# ruff: noqa: I001 (grouped by what they do)
+
+from . import inspection as inspection, linalg as linalg
+
+# arithmetic
+from .elementwise import (
+    add as add, subtract as subtract, multiply as multiply, divide as divide, negative as negative,
+    positive as positive, conjugate as conjugate, reciprocal as reciprocal, remainder as remainder, mod as mod,
+    fmod as fmod, floor_divide as floor_divide,
+)  # fmt: skip
+
+# powers, roots, exponentials, logarithms
+from .elementwise import (
+    power as power, pow as pow, float_power as float_power, square as square, sqrt as sqrt, cbrt as cbrt, exp as exp,
+    exp2 as exp2, expm1 as expm1, log as log, log2 as log2, log10 as log10, log1p as log1p, logaddexp as logaddexp,
+    logaddexp2 as logaddexp2, ldexp as ldexp,
+)  # fmt: skip
+
+# trigonometric, hyperbolic
+from .elementwise import (
+    sin as sin, cos as cos, tan as tan, arcsin as arcsin, arccos as arccos, arctan as arctan, arctan2 as arctan2,
+    hypot as hypot, sinh as sinh, cosh as cosh, tanh as tanh, arcsinh as arcsinh, arccosh as arccosh,
+    arctanh as arctanh, deg2rad as deg2rad, radians as radians, rad2deg as rad2deg, degrees as degrees,
+)  # fmt: skip
+
+# magnitude, sign, extremes, rounding
+from .elementwise import (
+    absolute as absolute, abs as abs, fabs as fabs, sign as sign, copysign as copysign, heaviside as heaviside,
+    nextafter as nextafter, maximum as maximum, minimum as minimum, fmax as fmax, fmin as fmin, floor as floor,
+    ceil as ceil, trunc as trunc, rint as rint,
+)  # fmt: skip
+from .rounding import (
+    round as round, fix as fix, divmod as divmod, modf as modf, frexp as frexp, real as real,
+    real_if_close as real_if_close, imag as imag,
+)  # fmt: skip
+
+# choice
+from .choice import (
+    where as where, clip as clip, select as select, choose as choose, nan_to_num as nan_to_num,
+)  # fmt: skip
+
+# functions of one variable
+from .functions import (
+    sinc as sinc, polyval as polyval, vander as vander, interp as interp, convolve as convolve,
+    correlate as correlate,
+)  # fmt: skip
+
+# reductions
+from .reduction import (
+    sum as sum, mean as mean, prod as prod, max as max, min as min, ptp as ptp, logsumexp as logsumexp,
+)  # fmt: skip
+from .statistics import (
+    var as var, std as std, average as average, median as median, quantile as quantile, percentile as percentile,
+    cov as cov, corrcoef as corrcoef, nansum as nansum, nanprod as nanprod, nancumsum as nancumsum,
+    nancumprod as nancumprod, nanmean as nanmean, nanvar as nanvar, nanstd as nanstd, nanmax as nanmax,
+    nanmin as nanmin,
+)  # fmt: skip
+
+# along an axis
+from .scan import (
+    cumsum as cumsum, cumprod as cumprod, cumulative_sum as cumulative_sum, cumulative_prod as cumulative_prod,
+    diff as diff, ediff1d as ediff1d, trapezoid as trapezoid,
+)  # fmt: skip
+
+# shapes
+from .shape import (
+    broadcast_to as broadcast_to, reshape as reshape, transpose as transpose, flip as flip, ravel as ravel,
+    swapaxes as swapaxes, matrix_transpose as matrix_transpose, moveaxis as moveaxis, rollaxis as rollaxis,
+    expand_dims as expand_dims, squeeze as squeeze, atleast_1d as atleast_1d, atleast_2d as atleast_2d,
+    atleast_3d as atleast_3d, broadcast_arrays as broadcast_arrays, meshgrid as meshgrid, rot90 as rot90,
+    fliplr as fliplr, flipud as flipud,
+)  # fmt: skip
+
+# joining and cutting
+from .join import (
+    concatenate as concatenate, concat as concat, stack as stack, vstack as vstack, hstack as hstack,
+    dstack as dstack, column_stack as column_stack, append as append, block as block, array_split as array_split,
+    split as split, hsplit as hsplit, vsplit as vsplit, dsplit as dsplit, unstack as unstack, pad as pad,
+    tile as tile, repeat as repeat, roll as roll, resize as resize,
+)  # fmt: skip
+
+# parts
+from .index import (
+    getitem as getitem, setitem as setitem, scatter_add as scatter_add, take as take,
+    take_along_axis as take_along_axis, compress as compress, extract as extract, delete as delete,
+    nonzero as nonzero, flatnonzero as flatnonzero, argwhere as argwhere, unravel_index as unravel_index,
+)  # fmt: skip
+from .diagonals import (
+    diagonal as diagonal, trace as trace, diag as diag, diagflat as diagflat, tril as tril, triu as triu,
+    diag_indices_from as diag_indices_from, tril_indices_from as tril_indices_from,
+    triu_indices_from as triu_indices_from,
+)  # fmt: skip
+
+# order
+from .sort import (
+    sort as sort, partition as partition, argsort as argsort, argpartition as argpartition, argmax as argmax,
+    argmin as argmin, nanargmax as nanargmax, nanargmin as nanargmin, searchsorted as searchsorted,
+    digitize as digitize, bincount as bincount, unique as unique, unique_values as unique_values,
+)  # fmt: skip
+
+# products
+from .product import (
+    matmul as matmul, dot as dot, inner as inner, outer as outer, vdot as vdot, vecdot as vecdot, matvec as matvec,
+    vecmat as vecmat, tensordot as tensordot, kron as kron, cross as cross,
+)  # fmt: skip
+from .einsum import (
+    einsum as einsum,
+)  # fmt: skip
+
+# conversions, arrays like others
+from .creation import (
+    astype as astype, copy as copy, zeros_like as zeros_like, ones_like as ones_like, empty_like as empty_like,
+    full_like as full_like, linspace as linspace,
+)  # fmt: skip
+
+# comparisons, logic, bits: no gradient
+from .logic import (
+    equal as equal, not_equal as not_equal, less as less, less_equal as less_equal, greater as greater,
+    greater_equal as greater_equal, isclose as isclose, isin as isin, logical_and as logical_and,
+    logical_or as logical_or, logical_xor as logical_xor, logical_not as logical_not, any as any, all as all,
+    count_nonzero as count_nonzero, bitwise_and as bitwise_and, bitwise_or as bitwise_or, bitwise_xor as bitwise_xor,
+    invert as invert, left_shift as left_shift, right_shift as right_shift, gcd as gcd, lcm as lcm,
+    bitwise_count as bitwise_count, isfinite as isfinite, isinf as isinf, isnan as isnan, isposinf as isposinf,
+    isneginf as isneginf, isreal as isreal, iscomplex as iscomplex, signbit as signbit,
+)  # fmt: skip

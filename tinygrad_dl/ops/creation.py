@@ -1,59 +1,68 @@
-"""Conversions, constants shaped like another array, and questions that have no array for an answer."""
+"""Conversions, copies, and arrays shaped like another one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..graph import Handle
-from ..primitive import answer, primitive
+from ..autodiff import unbroadcast
+from ..primitive import primitive
+from ._arguments import Array, Shape, answers, asarray, numpy_functions, without_gradient
+from .elementwise import subtract
 
-astype = primitive(
-    lambda x, dtype: np.asarray(x).astype(dtype),
-    lambda g, _y, _x, dtype: g.astype(_x.dtype),
-    name="astype",
-    numpy=np.astype,
+if TYPE_CHECKING:
+    from .._tensor import Tensor
+
+
+def _astype(x: Array, dtype: Any) -> Any:
+    """A copy in another dtype. The gradient comes back in x's own; integers and booleans have none."""
+    return np.asarray(x).astype(dtype)
+
+
+def _copy(a: Array) -> Any:
+    """The same values in memory of their own."""
+    return np.array(a)
+
+
+def _full_like(a: Array, fill_value: Array, dtype: Any = None, *, shape: Shape | None = None) -> Any:
+    """An array of a's shape and dtype with every element `fill_value`, which may have a gradient."""
+    return np.full_like(a, fill_value, dtype, shape=shape)
+
+
+astype = primitive(_astype, lambda g, _y, _x, dtype: g.astype(_x.dtype), name="astype", numpy=numpy_functions("astype"))
+copy = primitive(_copy, lambda g, *_: g, name="copy", numpy=np.copy)
+full_like = primitive(
+    _full_like,
+    None,
+    lambda g, _y, _a, fill_value, dtype=None, shape=None: unbroadcast(g, np.shape(fill_value)),
+    name="full_like",
+    numpy=np.full_like,
 )
-copy = primitive(lambda a: np.array(a), lambda g, *_: g, name="copy", numpy=np.copy)
-zeros_like = primitive(
-    lambda a, dtype=None, shape=None: np.zeros_like(a, dtype, shape=shape), name="zeros_like", numpy=np.zeros_like
-)
-ones_like = primitive(
-    lambda a, dtype=None, shape=None: np.ones_like(a, dtype, shape=shape), name="ones_like", numpy=np.ones_like
-)
-empty_like = primitive(
-    lambda a, dtype=None, shape=None: np.empty_like(a, dtype, shape=shape), name="empty_like", numpy=np.empty_like
-)
 
 
-def full_like(a: Any, fill_value: Any, dtype: Any = None, shape: Any = None) -> Any:
-    """An array of a's shape and dtype with one value, whose gradient is the sum."""
-    like = zeros_like(a, dtype=dtype, shape=shape)
-    return like + np.asarray(fill_value).astype(like.dtype) if not isinstance(fill_value, Handle) else like + fill_value
+@without_gradient()
+def zeros_like(a: Array, dtype: Any = None, *, shape: Shape | None = None) -> Any:
+    """Zeros of a's shape and dtype."""
+    return np.zeros_like(a, dtype, shape=shape)
 
 
-answer(full_like, np.full_like)
+@without_gradient()
+def ones_like(a: Array, dtype: Any = None, *, shape: Shape | None = None) -> Any:
+    """Ones of a's shape and dtype."""
+    return np.ones_like(a, dtype, shape=shape)
 
 
-def _plain(value: Any) -> Any:
-    """Tensors as their arrays, also within sequences."""
-    if isinstance(value, Handle):
-        return value.data
-    return type(value)(_plain(v) for v in value) if isinstance(value, list | tuple) else value
+@without_gradient()
+def empty_like(a: Array, dtype: Any = None, *, shape: Shape | None = None) -> Any:
+    """An array of a's shape and dtype with arbitrary values."""
+    return np.empty_like(a, dtype, shape=shape)
 
 
-def _question(function: Callable[..., Any]) -> Callable[..., Any]:
-    def ask(*args: Any, **kwargs: Any) -> Any:
-        return function(*_plain(args), **{k: _plain(v) for k, v in kwargs.items()})
-
-    return ask
-
-
-for _function in (
-    np.shape, np.ndim, np.size, np.iscomplexobj, np.isrealobj, np.result_type, np.can_cast, np.min_scalar_type,
-    np.common_type, np.may_share_memory, np.shares_memory, np.array_equal, np.array_equiv, np.allclose,
-    np.array2string, np.array_repr, np.array_str,
-):  # fmt: skip
-    answer(_question(_function), _function)
+@answers()
+def linspace(start: Array, stop: Array, num: int = 50, endpoint: bool = True) -> Tensor:
+    """`num` evenly spaced numbers from `start` to `stop`, along a new first axis."""
+    span = subtract(stop, start)
+    weight = np.arange(num, dtype=span.dtype if span.dtype.kind == "f" else float)
+    weight = (weight / max(num - endpoint, 1)).reshape((num,) + (1,) * span.ndim)
+    return asarray(start) * (1 - weight) + asarray(stop) * weight

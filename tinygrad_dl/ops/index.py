@@ -1,4 +1,8 @@
-"""Reading and writing parts of arrays. Index arrays are arguments, so a recorded step may change them."""
+"""Reading and writing parts of arrays.
+
+Index arrays are arguments by position, like any array, so that a recorded step may be given others; only
+integers, slices, `...` and None are static.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,9 @@ from numpy.lib.array_utils import normalize_axis_index
 
 from ..autodiff import unbroadcast
 from ..graph import Handle
-from ..primitive import Primitive, answer, primitive
+from ..primitive import Primitive, primitive
+from ._arguments import Array, Shape, answers, asarray, part, without_gradient
+from .shape import ravel
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
@@ -37,6 +43,7 @@ def _get(x: Any, *indices: Any, index: tuple[Any, ...]) -> Any:
 
 
 def _scatter_add(g: Any, *indices: Any, index: tuple[Any, ...], shape: tuple[int, ...]) -> Any:
+    """Zeros with g added at an index. The adjoint of `getitem`."""
     out = np.zeros(shape, g.dtype)
     where = _fill(index, indices)
     if all(i.dtype == bool for i in indices):  # no element is named twice
@@ -52,7 +59,12 @@ def _set(x: Any, v: Any, *indices: Any, index: tuple[Any, ...]) -> Any:
     return out
 
 
-_getitem: Primitive = primitive(
+def _to_value(g: Any, _y: Any, _x: Any, _v: Any, *indices: Any, index: tuple[Any, ...]) -> Any:
+    g, shape = _getitem(g, *indices, index=index), np.shape(_v)
+    return unbroadcast(g, shape[max(len(shape) - g.ndim, 0) :]).reshape(shape)  # v may have more axes, of length 1
+
+
+_getitem = primitive(
     _get,
     lambda g, _y, _x, *indices, index: scatter_add(g, *indices, index=index, shape=_x.shape),
     name="getitem",
@@ -61,111 +73,113 @@ scatter_add: Primitive = primitive(
     _scatter_add, lambda g, _y, _x, *indices, index, shape: _getitem(g, *indices, index=index), name="scatter_add"
 )
 _setitem: Primitive = primitive(
-    _set,
-    lambda g, _y, _x, _v, *indices, index: _setitem(g, 0, *indices, index=index),
-    lambda g, _y, _x, _v, *indices, index: unbroadcast(_getitem(g, *indices, index=index), np.shape(_v)),
-    name="setitem",
+    _set, lambda g, _y, _x, _v, *indices, index: _setitem(g, 0, *indices, index=index), _to_value, name="setitem"
 )
 
 
 def _parse(index: Any) -> tuple[tuple[Any, ...], list[Any]]:
     """A subscript as a static template and its arrays."""
-    template, arrays = [], []
+    template: list[Any] = []
+    arrays = []
     for i in index if isinstance(index, tuple) else (index,):
-        if (
-            i is None
-            or i is ...
-            or isinstance(i, slice)
-            or (isinstance(i, int | np.integer) and not isinstance(i, bool))
-        ):
+        if i is None or i is ... or isinstance(i, slice) or (isinstance(i, int | np.integer) and type(i) is not bool):
             template.append(i)
             continue
-        array: Any = i if isinstance(i, Handle | np.ndarray) else np.asarray(i, dtype=None if np.size(i) else np.intp)
-        kind = array.data.dtype.kind if isinstance(array, Handle) else array.dtype.kind
-        if kind not in "iub":
-            raise IndexError(f"getitem: an index must be integers, booleans, slices, ... or None, got {array.dtype}")
+        array = i if isinstance(i, Handle | np.ndarray) else np.asarray(i, dtype=None if np.size(i) else np.intp)
+        dtype = array.data.dtype if isinstance(array, Handle) else array.dtype
+        if dtype.kind not in "iub":
+            raise IndexError(f"getitem: expected an index of integers, booleans, slices, ... or None, got {dtype}")
         template.append(ARRAY)
         arrays.append(array)
     return tuple(template), arrays
 
 
-def getitem(x: Any, index: Any) -> Tensor:
-    """`x[index]`: basic, boolean and integer-array indexing. Repeated elements add up their gradients."""
+def getitem(x: Array, index: Any) -> Tensor:
+    """`x[index]`: basic, boolean and integer-array indexing. Elements named twice add up their gradients."""
     template, arrays = _parse(index)
     return _getitem(x, *arrays, index=template)
 
 
-def setitem(x: Any, index: Any, value: Any) -> Tensor:
-    """A copy of x with `copy[index] = value`. Where an index names an element twice, the last value stays,
-    and the gradient goes to every value that was written there."""
+def setitem(x: Array, index: Any, value: Array) -> Tensor:
+    """A copy of x with `copy[index] = value`.
+
+    Where an index names an element twice, the last value stays, and every value that was written there gets
+    the element's gradient, as PyTorch's."""
     template, arrays = _parse(index)
     return _setitem(x, value, *arrays, index=template)
 
 
-def take(a: Any, indices: Any, axis: int | None = None) -> Tensor:
+@answers()
+def take(a: Array, indices: Array, axis: int | None = None) -> Tensor:
     """Elements or slices by integer index; of the flat array without an axis."""
     if axis is None:
-        return getitem(a.reshape(-1), _integers(indices))
-    return getitem(a, (slice(None),) * normalize_axis_index(axis, a.ndim) + (_integers(indices),))
+        return getitem(ravel(a), asarray(indices))
+    return getitem(a, part(normalize_axis_index(axis, a.ndim), asarray(indices)))
 
 
-def _integers(indices: Any) -> Any:
-    return indices if isinstance(indices, Handle) else np.asarray(indices)
-
-
-def take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Tensor:
-    """Elements picked by an index array of the same number of axes, as `argsort` and `argmax` give it."""
+@answers()
+def take_along_axis(arr: Array, indices: Array, axis: int | None = -1) -> Tensor:
+    """Elements picked along one axis by an index array of as many axes, as `argsort` gives it."""
     if axis is None:
-        return getitem(arr.reshape(-1), indices)
+        return getitem(ravel(arr), indices)
     axis = normalize_axis_index(axis, arr.ndim)
     if indices.ndim != arr.ndim:
-        raise ValueError(f"take_along_axis: expected indices with {arr.ndim} axes, got shape {indices.shape}")
-    grid: list[Any] = [
-        np.arange(n).reshape((-1,) + (1,) * (arr.ndim - i - 1))
-        if arr.shape[i] == indices.shape[i] or i == axis
-        else np.zeros((1,) * arr.ndim, np.intp)
-        for i, n in enumerate(arr.shape)
-    ]
+        raise ValueError(f"take_along_axis: expected indices of {arr.ndim} axes, got shape {indices.shape}")
+    grid: list[Any] = [np.arange(n).reshape((n,) + (1,) * (arr.ndim - i - 1)) for i, n in enumerate(arr.shape)]
     grid[axis] = indices
     return getitem(arr, tuple(grid))
 
 
-def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
-    """The diagonal over two axes, as the last axis."""
-    i, j = normalize_axis_index(axis1, a.ndim), normalize_axis_index(axis2, a.ndim)
-    if i == j:
-        raise ValueError("diagonal: axis1 and axis2 are the same axis")
-    rows, columns = max(-offset, 0), max(offset, 0)
-    n = max(min(a.shape[i] - rows, a.shape[j] - columns), 0)
-    last = np.moveaxis(a, (i, j), (-2, -1))
-    return getitem(last, (..., np.arange(n) + rows, np.arange(n) + columns))
+@answers()
+def compress(condition: Array, a: Array, axis: int | None = None) -> Tensor:
+    """The elements or slices along an axis (of the flat array without one) where a 1-D condition holds."""
+    return take(a, flatnonzero(condition), axis)
 
 
-def diag(v: Any, k: int = 0) -> Tensor:
-    """A 2-D array's diagonal, or the 2-D array with that diagonal."""
-    if v.ndim == 2:
-        return diagonal(v, k)
-    if v.ndim != 1:
-        raise ValueError(f"diag: expected 1 or 2 axes, got shape {v.shape}")
-    n = v.size + abs(k)
-    rows = np.arange(v.size) + max(-k, 0)
-    return scatter_add(v, rows, rows + k, index=(ARRAY, ARRAY), shape=(n, n))
+@answers()
+def extract(condition: Array, arr: Array) -> Tensor:
+    """The elements of the flat array where the flat condition holds."""
+    return take(arr, flatnonzero(condition))
 
 
-def diagflat(v: Any, k: int = 0) -> Tensor:
-    """A 2-D array with the flat input as its diagonal."""
-    return diag(v.reshape(-1), k)
+@answers()
+def delete(arr: Array, obj: Any, axis: int | None = None) -> Tensor:
+    """Without some elements or slices along an axis, or of the flat array. obj: integers, booleans or a slice."""
+    n = arr.size if axis is None else arr.shape[axis]
+    return take(arr, np.delete(np.arange(n), obj if isinstance(obj, slice) else np.asarray(obj)), axis)
 
 
-def tril(m: Any, k: int = 0) -> Tensor:
-    """The lower triangle of the last two axes; zero above the k-th diagonal."""
-    return np.where(np.tri(*m.shape[-2:], k=k, dtype=bool), m, 0)
+@without_gradient()
+def _nonzero(a: Array) -> Any:
+    return np.nonzero(a)
 
 
-def triu(m: Any, k: int = 0) -> Tensor:
-    """The upper triangle of the last two axes; zero below the k-th diagonal."""
-    return np.where(np.tri(*m.shape[-2:], k=k - 1, dtype=bool), 0, m)
+@answers()
+def nonzero(a: Array) -> tuple[Tensor, ...]:
+    """The indices of the elements that are not zero, an array per axis. No gradient."""
+    indices: Any = _nonzero(a)
+    return indices
 
 
-for _composite in (take, take_along_axis, diagonal, diag, diagflat, tril, triu):
-    answer(_composite, getattr(np, _composite.__name__))
+@without_gradient()
+def flatnonzero(a: Array) -> Any:
+    """The indices in the flat array of the elements that are not zero."""
+    return np.flatnonzero(a)
+
+
+@without_gradient()
+def argwhere(a: Array) -> Any:
+    """The indices of the elements that are not zero, a row per element."""
+    return np.argwhere(a)
+
+
+@without_gradient()
+def _unravel_index(indices: Array, shape: Shape) -> Any:
+    return np.unravel_index(indices, shape)
+
+
+@answers()
+def unravel_index(indices: Array, shape: Shape) -> tuple[Tensor, ...]:
+    """Flat indices as indices per axis. No gradient."""
+    found: Any = _unravel_index(indices, shape)
+    return found

@@ -1,145 +1,178 @@
-"""Statistics composed of reductions, and reductions that pass over NaN.
-
-`std` has gradient 0 where the variance is 0, as PyTorch's; `median` shares the gradient of the two middle
-elements of an even number, as NumPy's definition has it.
-"""
+"""Statistics: spread, order, correlation, and reductions that leave out NaN."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_tuple
 
-from ..primitive import answer
-from .reduction import _count, max, mean, min, prod
-from .shape import broadcast_to, sum
-from .sorting import sort
+from ._arguments import Array, Axis, answers, asarray, count, kept
+from .choice import where
+from .diagonals import diagonal
+from .elementwise import root, sqrt, square
+from .index import getitem
+from .join import concatenate
+from .logic import all, isnan
+from .product import matmul
+from .reduction import max, mean, min, prod, sum
+from .scan import cumprod, cumsum
+from .shape import atleast_2d, broadcast_to, flatten_axes, moveaxis, reshape, squeeze
+from .sort import sort
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
 
-Axis = int | Sequence[int] | None
+
+@answers()
+def var(a: Array, axis: Axis = None, *, ddof: float = 0, keepdims: bool = False) -> Tensor:
+    """The mean of the squared deviations from the mean over axes; divides by n - ddof."""
+    a = asarray(a)
+    squares = square(a - mean(a, axis=axis, keepdims=True))
+    return sum(squares, axis=axis, keepdims=keepdims) / (count(a.shape, axis) - ddof)
 
 
-def var(a: Any, axis: Axis = None, keepdims: bool = False, ddof: float = 0) -> Tensor:
-    """The mean of the squared deviations from the mean; divides by n - ddof."""
-    deviation = a - mean(a, axis=axis, keepdims=True)
-    return sum(deviation * deviation, axis=axis, keepdims=keepdims) / (_count(a.shape, axis) - ddof)
+@answers()
+def std(a: Array, axis: Axis = None, *, ddof: float = 0, keepdims: bool = False) -> Tensor:
+    """The root of the variance; gradient 0 where that is 0."""
+    return root(var(a, axis, ddof=ddof, keepdims=keepdims))
 
 
-def safe_sqrt(x: Any) -> Any:
-    """The root, with gradient 0 at 0."""
-    zero = np.equal(x, 0)
-    return np.where(zero, 0, np.sqrt(np.where(zero, 1, x)))
-
-
-def std(a: Any, axis: Axis = None, keepdims: bool = False, ddof: float = 0) -> Tensor:
-    """The root of the variance; gradient 0 where the variance is 0."""
-    return safe_sqrt(var(a, axis, keepdims, ddof))
-
-
-def ptp(a: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """Peak to peak: the largest minus the smallest element."""
-    return max(a, axis=axis, keepdims=keepdims) - min(a, axis=axis, keepdims=keepdims)
-
-
-def average(a: Any, axis: Axis = None, weights: Any = None, *, keepdims: bool = False) -> Tensor:
-    """The mean, or the mean weighted by an array of a's shape, or of its length along one axis."""
+@answers()
+def average(a: Array, axis: int | None = None, weights: Array = None, *, keepdims: bool = False) -> Tensor:
+    """The mean over an axis or all, weighted by an array of a's shape or of the axis's length."""
     if weights is None:
         return mean(a, axis=axis, keepdims=keepdims)
-    if np.shape(weights) != a.shape:
-        if not isinstance(axis, int) or np.shape(weights) != (a.shape[axis],):
-            raise TypeError(f"average: weights of shape {np.shape(weights)} fit neither {a.shape} nor its axis {axis}")
-        weights = np.reshape(weights, tuple(n if i == axis % a.ndim else 1 for i, n in enumerate(a.shape)))
+    a, weights = asarray(a), asarray(weights)
+    if weights.shape != a.shape:
+        if axis is None or weights.shape != (a.shape[axis],):
+            raise ValueError(f"average: weights of shape {weights.shape} fit neither {a.shape} nor its axis {axis}")
+        weights = reshape(weights, shape=(-1,) + (1,) * (a.ndim - 1 - axis % a.ndim))
     total = sum(broadcast_to(weights, shape=a.shape), axis=axis, keepdims=keepdims)
     return sum(a * weights, axis=axis, keepdims=keepdims) / total
 
 
-def median(a: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The middle of the sorted elements, or the mean of the two middle ones; NaN if one is NaN."""
-    axes = tuple(range(a.ndim)) if axis is None else normalize_axis_tuple(axis, a.ndim)
-    kept = [i for i in range(a.ndim) if i not in axes]
-    n = _count(a.shape, axes)
-    flat = np.reshape(np.transpose(a, (*kept, *axes)), (*[a.shape[i] for i in kept], n))
-    ordered = sort(flat, -1)
-    middle = mean(ordered[..., (n - 1) // 2 : n // 2 + 1], axis=-1)
-    middle = np.where(np.isnan(ordered[..., -1]), np.nan, middle)
-    return np.expand_dims(middle, axes) if keepdims else middle
+@answers()
+def median(a: Array, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
+    """The middle element over axes, or the mean of the middle two; NaN if there is one."""
+    a = asarray(a)
+    ordered = sort(flatten_axes(a, axis))
+    n = ordered.shape[-1]
+    middle = mean(getitem(ordered, (..., slice((n - 1) // 2, n // 2 + 1))), axis=-1)
+    last = getitem(ordered, (..., -1))
+    result = where(isnan(last), last, middle)
+    return reshape(result, shape=kept(a.shape, axis)) if keepdims else result
 
 
-def nansum(a: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The sum of what is not NaN."""
-    return sum(np.where(np.isnan(a), 0, a), axis=axis, keepdims=keepdims)
+@answers()
+def quantile(a: Array, q: Any, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
+    """The value below which a fraction q of the elements lies, over axes, interpolated linearly; NaN if there is one.
+
+    q: a number from 0 to 1, or an array of them, whose axes come first in the result; without gradient."""
+    a, q = asarray(a), np.asarray(q)
+    if not ((q >= 0) & (q <= 1)).all():
+        raise ValueError(f"quantile: expected fractions from 0 to 1, got {q}")
+    ordered = moveaxis(sort(flatten_axes(a, axis)), -1, 0)
+    last = getitem(ordered, -1)
+    place = q * (ordered.shape[0] - 1)
+    low = np.floor(place).astype(np.intp)
+    weight = (place - low).astype(a.dtype if a.dtype.kind == "f" else float).reshape(q.shape + (1,) * last.ndim)
+    below, above = getitem(ordered, low), getitem(ordered, np.ceil(place).astype(np.intp))
+    result = where(isnan(last), last, below + (above - below) * weight)
+    return reshape(result, shape=q.shape + kept(a.shape, axis)) if keepdims else result
 
 
-def nanprod(a: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The product of what is not NaN."""
-    return prod(np.where(np.isnan(a), 1, a), axis=axis, keepdims=keepdims)
+@answers()
+def percentile(a: Array, q: Any, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
+    """`quantile` of q / 100."""
+    return quantile(a, np.true_divide(q, 100), axis, keepdims=keepdims)
 
 
-def nanmean(a: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The mean of what is not NaN."""
-    n = sum(np.logical_not(np.isnan(a)).astype(a.dtype), axis=axis, keepdims=keepdims)
-    return nansum(a, axis, keepdims) / n
+@answers()
+def cov(m: Array, y: Array = None, rowvar: bool = True, bias: bool = False, ddof: float | None = None) -> Tensor:
+    """The covariance matrix of variables in rows, or columns with rowvar=False; divides by n - 1, n, or n - ddof.
+
+    y: more variables, in the same form."""
+    parts = [atleast_2d(x) if rowvar or np.ndim(x) < 2 else x.T for x in (m, y) if x is not None]
+    x = concatenate(parts) if len(parts) > 1 else parts[0]
+    x = x - mean(x, axis=1, keepdims=True)
+    return squeeze(matmul(x, x.T) / (x.shape[1] - (1 - bias if ddof is None else ddof)))
 
 
-def nanvar(a: Any, axis: Axis = None, keepdims: bool = False, ddof: float = 0) -> Tensor:
-    """The variance of what is not NaN."""
-    n = sum(np.logical_not(np.isnan(a)).astype(a.dtype), axis=axis, keepdims=keepdims)
-    deviation = a - nanmean(a, axis, True)
-    return nansum(deviation * deviation, axis, keepdims) / (n - ddof)
+@answers()
+def corrcoef(x: Array, y: Array = None, rowvar: bool = True) -> Tensor:
+    """The correlations of variables in rows, or columns with rowvar=False; NaN for one that is constant."""
+    c = cov(x, y, rowvar)
+    if not c.ndim:
+        return c / c
+    spread = sqrt(diagonal(c))
+    return c / spread[:, None] / spread
 
 
-def nanstd(a: Any, axis: Axis = None, keepdims: bool = False, ddof: float = 0) -> Tensor:
-    """The standard deviation of what is not NaN."""
-    return safe_sqrt(nanvar(a, axis, keepdims, ddof))
+def _without_nan(a: Any, value: float) -> Any:
+    a = asarray(a)
+    return where(isnan(a), value, a) if a.dtype.kind == "f" else a
 
 
-def nanmax(a: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The largest element that is not NaN."""
-    return max(np.where(np.isnan(a), -np.inf, a), axis=axis, keepdims=keepdims)
+def _present(a: Any, axis: Axis, keepdims: bool) -> Tensor:
+    return sum(~isnan(a), axis=axis, keepdims=keepdims).astype(a.dtype if a.dtype.kind == "f" else float)
 
 
-def nanmin(a: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The smallest element that is not NaN."""
-    return min(np.where(np.isnan(a), np.inf, a), axis=axis, keepdims=keepdims)
+@answers()
+def nansum(a: Array, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
+    """The sum of the elements that are not NaN."""
+    return sum(_without_nan(a, 0), axis=axis, keepdims=keepdims)
 
 
-def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """log(sum(exp(x))) without overflow; -inf where every element is -inf."""
-    peak = max(x.detach() if hasattr(x, "detach") else x, axis=axis, keepdims=True)
-    peak = np.where(np.isfinite(peak), peak, 0)
-    total = sum(np.exp(x - peak), axis=axis, keepdims=True)
-    empty = np.equal(total, 0)
-    result = np.where(empty, -np.inf, np.log(np.where(empty, 1, total)) + peak)
-    return result if keepdims else sum(result, axis=axis)
+@answers()
+def nanprod(a: Array, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
+    """The product of the elements that are not NaN."""
+    return prod(_without_nan(a, 1), axis=axis, keepdims=keepdims)
 
 
-def cov(m: Any, rowvar: bool = True, ddof: int = 1) -> Tensor:
-    """The covariance matrix of variables in rows (or columns), divided by n - ddof."""
-    x = np.atleast_2d(m)
-    x = x if rowvar else x.T
-    centred = x - mean(x, axis=1, keepdims=True)
-    return centred @ centred.T / (x.shape[1] - ddof)
+@answers()
+def nancumsum(a: Array, axis: int | None = None) -> Tensor:
+    """Running sums with NaN as 0."""
+    return cumsum(_without_nan(a, 0), axis)
 
 
-def corrcoef(x: Any, rowvar: bool = True) -> Tensor:
-    """The correlation matrix of variables in rows (or columns)."""
-    c = cov(x, rowvar)
-    deviation = np.sqrt(np.diagonal(c))
-    return c / deviation[:, None] / deviation
+@answers()
+def nancumprod(a: Array, axis: int | None = None) -> Tensor:
+    """Running products with NaN as 1."""
+    return cumprod(_without_nan(a, 1), axis)
 
 
-def trapezoid(y: Any, x: Any = None, dx: float = 1.0, axis: int = -1) -> Tensor:
-    """The integral by the trapezoidal rule along an axis."""
-    y = np.moveaxis(y, axis, -1)
-    widths = dx if x is None else np.diff(x) if x.ndim == 1 else np.diff(np.moveaxis(x, axis, -1), axis=-1)
-    return sum((y[..., 1:] + y[..., :-1]) * widths / 2, axis=-1)
+@answers()
+def nanmean(a: Array, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
+    """The mean of the elements that are not NaN."""
+    return nansum(a, axis, keepdims=keepdims) / _present(asarray(a), axis, keepdims)
 
 
-for _composite in (
-    var, std, ptp, average, median, nansum, nanprod, nanmean, nanvar, nanstd, nanmax, nanmin, cov, corrcoef, trapezoid,
-):  # fmt: skip
-    answer(_composite, getattr(np, _composite.__name__))
+@answers()
+def nanvar(a: Array, axis: Axis = None, *, ddof: float = 0, keepdims: bool = False) -> Tensor:
+    """The variance of the elements that are not NaN."""
+    deviations = _without_nan(a - nanmean(a, axis, keepdims=True), 0)
+    return sum(square(deviations), axis=axis, keepdims=keepdims) / (_present(a, axis, keepdims) - ddof)
+
+
+@answers()
+def nanstd(a: Array, axis: Axis = None, *, ddof: float = 0, keepdims: bool = False) -> Tensor:
+    """The root of `nanvar`; gradient 0 where that is 0."""
+    return root(nanvar(a, axis, ddof=ddof, keepdims=keepdims))
+
+
+def _extreme(op: Any, a: Any, fill: float, axis: Axis, keepdims: bool) -> Any:
+    a = asarray(a)
+    found = op(_without_nan(a, fill), axis=axis, keepdims=keepdims)
+    return where(all(isnan(a), axis=axis, keepdims=keepdims), np.nan, found) if a.dtype.kind == "f" else found
+
+
+@answers()
+def nanmax(a: Array, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
+    """The largest of the elements that are not NaN, or NaN if there is none."""
+    return _extreme(max, a, -np.inf, axis, keepdims)
+
+
+@answers()
+def nanmin(a: Array, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
+    """The smallest of the elements that are not NaN, or NaN if there is none."""
+    return _extreme(min, a, np.inf, axis, keepdims)

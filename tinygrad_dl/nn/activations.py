@@ -11,15 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..ops import logsumexp as logsumexp
-from ..primitive import fused, primitive
+from .. import ops
+from ..primitive import Primitive, fused, primitive
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
 
+
+def _shut(g: Any, closed: Any) -> Any:
+    """`np.where(closed, 0, g)` by bits: 4.5 µs against 11 for 64 × 128, 27 against 310 for 128 × 512."""
+    bits = closed.astype(f"i{g.itemsize}")
+    bits -= 1  # all ones where open
+    bits &= g.view(bits.dtype)
+    return bits.view(g.dtype)
+
+
+_gate: Primitive = primitive(_shut, lambda g, _y, _x, closed: _gate(g, closed), None, name="gate")
 _relu = primitive(
     lambda x: np.maximum(x, 0),
-    lambda g, y, _x: np.where(np.less_equal(y, 0), 0, g),  # a NaN lets the gradient pass, as PyTorch's
+    lambda g, y, _x: _gate(g, np.less_equal(y, 0)),  # a NaN lets the gradient pass, as PyTorch's
     name="relu",
     elementwise=True,
 )
@@ -30,25 +40,36 @@ def relu(x: Any) -> Tensor:
     return _relu(x)
 
 
+_leaky_relu = primitive(
+    lambda x, slope: np.where(np.greater(x, 0), x, slope * x),
+    lambda g, _y, x, slope: np.where(np.greater(x, 0), g, slope * g),
+    name="leaky_relu",
+    elementwise=True,
+)
+
+
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
     """x where positive, negative_slope · x elsewhere."""
-    return np.where(np.greater(x, 0), x, x * negative_slope)
+    return _leaky_relu(x, slope=negative_slope)
+
+
+_elu = primitive(
+    lambda x, alpha: np.where(np.greater(x, 0), x, alpha * np.expm1(np.minimum(x, 0))),
+    lambda g, y, x, alpha: np.where(np.greater(x, 0), g, g * (y + alpha)),
+    name="elu",
+    elementwise=True,
+)
 
 
 def elu(x: Any, alpha: float = 1.0) -> Tensor:
     """x where positive, α(eˣ - 1) elsewhere (Clevert et al. 2015)."""
-    return np.where(np.greater(x, 0), x, alpha * np.expm1(np.where(np.greater(x, 0), 0, x)))
+    return _elu(x, alpha=alpha)
 
 
 def selu(x: Any) -> Tensor:
-    """ELU scaled so that activations keep mean 0 and variance 1 (Klambauer et al. 2017)."""
-    alpha, scale = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
+    """ELU scaled so that activations keep mean 0 and variance 1 (Klambauer et al. 2017, eq. 2)."""
+    alpha, scale = 1.6732632423543772, 1.0507009873554805
     return scale * elu(x, alpha)
-
-
-def sigmoid(x: Any) -> Tensor:
-    """1 / (1 + e⁻ˣ), without overflow."""
-    return _sigmoid(x)
 
 
 def _stable_sigmoid(x: Any) -> Any:
@@ -59,19 +80,27 @@ def _stable_sigmoid(x: Any) -> Any:
 _sigmoid = primitive(_stable_sigmoid, lambda g, y, _x: g * (y * (1 - y)), name="sigmoid", elementwise=True)
 
 
+def sigmoid(x: Any) -> Tensor:
+    """1 / (1 + e⁻ˣ), without overflow."""
+    return _sigmoid(x)
+
+
 def silu(x: Any) -> Tensor:
     """x · sigmoid(x), also called swish."""
-    return x * sigmoid(x)
+    return sigmoid(x) * x
 
 
-_softplus = primitive(lambda x: np.logaddexp(x, 0), lambda g, _y, x: g * sigmoid(x), name="softplus", elementwise=True)
+_softplus = primitive(
+    lambda x, beta, threshold: np.where(np.greater(beta * x, threshold), x, np.logaddexp(beta * x, 0) / beta),
+    lambda g, _y, x, beta, threshold: np.where(np.greater(beta * x, threshold), g, g * sigmoid(beta * x)),
+    name="softplus",
+    elementwise=True,
+)
 
 
 def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + e^(βx)) / β; x itself where βx is above the threshold."""
-    z = x * beta
-    large = np.greater(z, threshold)
-    return np.where(large, x, _softplus(np.where(large, 0, z)) / beta)
+    return _softplus(x, beta=beta, threshold=threshold)
 
 
 def gelu(x: Any, approximate: str = "none") -> Tensor:
@@ -79,92 +108,90 @@ def gelu(x: Any, approximate: str = "none") -> Tensor:
 
     approximate: "none", or "tanh" for the paper's approximation."""
     if approximate == "tanh":
-        return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+        return 0.5 * x * (1 + ops.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * (x * x * x))))
     if approximate != "none":
         raise ValueError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
     return 0.5 * x * (1 + erf(x * math.sqrt(0.5)))
 
 
+_FLAT = 6.0  # erf is 1 from here on, in float64
+_LEAST = 2 / (2 + _FLAT)
+
+
 @functools.cache
-def _erfc_coefficients() -> tuple[float, ...]:
-    """Of the Chebyshev series in 2t - 1, t = 2 / (2 + x), of log(erfc(x) / t) + x² on x >= 0."""
+def _erfc_series() -> Any:
+    """Chebyshev coefficients of log(erfc(x) / t) + x² as a function of t = 2 / (2 + x) in [_LEAST, 1]."""
 
-    def shape(u: Any) -> Any:
-        t = (u + 1) / 2
+    def function(u: Any) -> Any:
+        t = _LEAST + (1 - _LEAST) * (u + 1) / 2
         x = 2 / t - 2
-        small = [math.log(math.erfc(v)) + v * v if v < 20 else _log_erfcx(v) for v in x]
-        return np.array(small) - np.log(t)
+        return np.log([math.erfc(v) for v in x] / t) + x * x
 
-    series = np.polynomial.chebyshev.chebinterpolate(shape, 36)
-    return tuple(float(c) for c in series)
-
-
-def _log_erfcx(x: float) -> float:
-    """log(erfc(x)) + x² for large x, by the continued fraction."""
-    tail = 0.0
-    for k in range(60, 0, -1):
-        tail = (k / 2) / (x + tail)
-    return -math.log(math.sqrt(math.pi) * (x + tail))
+    return np.polynomial.chebyshev.chebinterpolate(function, 20)
 
 
 def _erf(x: Any) -> Any:
-    """The error function; absolute error about 1e-15 in float64."""
-    z = np.abs(np.asarray(x, np.float64))
+    """The error function, in float64 within 1e-15."""
+    dtype = np.result_type(x, np.float16)
+    z = np.minimum(np.abs(x), _FLAT, dtype=np.float64)
     t = 2 / (2 + z)
-    series = np.polynomial.chebyshev.chebval(2 * t - 1, _erfc_coefficients())
-    with np.errstate(under="ignore", invalid="ignore"):
-        tail = t * np.exp(series - z * z)
-    tail = np.where(np.isinf(z), 0, tail)
-    return np.copysign(1 - tail, x).astype(x.dtype if hasattr(x, "dtype") and x.dtype.kind == "f" else np.float64)
+    series = np.polynomial.chebyshev.chebval((2 * t - 1 - _LEAST) / (1 - _LEAST), _erfc_series())
+    return np.copysign(1 - t * np.exp(series - z * z), x).astype(dtype)
 
 
 erf = primitive(_erf, lambda g, _y, x: g * (2 / math.sqrt(math.pi) * np.exp(-x * x)), name="erf", elementwise=True)
 
 
-def _softmax_forward(x: Any, *, axis: int = -1) -> tuple[Any, Any]:
-    e = x - np.maximum.reduce(x, axis=axis, keepdims=True)
+def _shifted(x: Any, axis: int) -> Any:
+    """A fresh floating array whose largest element along the axis is 0."""
+    d = x - np.maximum.reduce(x, axis=axis, keepdims=True)
+    return d if d.dtype.kind == "f" else d.astype(np.float64)
+
+
+def _softmax_forward(x: Any, *, axis: int) -> tuple[Any, Any]:
+    e = _shifted(x, axis)
     np.exp(e, out=e)
     e /= np.add.reduce(e, axis=axis, keepdims=True)
     return e, e
 
 
-def _softmax_backward(g: Any, y: Any, needs: Any, x: Any, *, axis: int = -1) -> Any:
-    inner = g * y
-    inner -= y * np.add.reduce(inner, axis=axis, keepdims=True)
-    return (inner,)
+def _softmax_backward(g: Any, y: Any, needs: Any, x: Any, *, axis: int) -> Any:
+    dx = g * y
+    dx -= y * np.add.reduce(dx, axis=axis, keepdims=True)
+    return (dx,)
 
 
-@fused(forward=_softmax_forward, backward=_softmax_backward)
-def _softmax(x: Any, *, axis: int = -1) -> Any:
+@fused(forward=_softmax_forward, backward=_softmax_backward, name="softmax")
+def _softmax(x: Any, *, axis: int) -> Any:
     e = np.exp(x - _peak(x, axis))
     return e / np.sum(e, axis=axis, keepdims=True)
 
 
 def _peak(x: Any, axis: int) -> Any:
     """The largest element, as a constant: shifting by it does not change the result."""
-    data = x.detach() if hasattr(x, "detach") else x
-    return np.max(data, axis=axis, keepdims=True)
+    return np.max(x.detach(), axis=axis, keepdims=True)
 
 
-def _log_softmax_forward(x: Any, *, axis: int = -1) -> tuple[Any, Any]:
-    shifted = x - np.maximum.reduce(x, axis=axis, keepdims=True)
-    total = np.add.reduce(np.exp(shifted), axis=axis, keepdims=True)
-    shifted -= np.log(total)
-    return shifted, shifted
+def _log_softmax_forward(x: Any, *, axis: int) -> tuple[Any, Any]:
+    y = _shifted(x, axis)
+    y -= np.log(np.add.reduce(np.exp(y), axis=axis, keepdims=True))
+    return y, y
 
 
-def _log_softmax_backward(g: Any, y: Any, needs: Any, x: Any, *, axis: int = -1) -> Any:
-    return (g - np.exp(y) * np.add.reduce(g, axis=axis, keepdims=True),)
+def _log_softmax_backward(g: Any, y: Any, needs: Any, x: Any, *, axis: int) -> Any:
+    dx = np.exp(y)
+    dx *= np.add.reduce(g, axis=axis, keepdims=True)
+    return (np.subtract(g, dx, out=dx),)
 
 
-@fused(forward=_log_softmax_forward, backward=_log_softmax_backward)
-def _log_softmax(x: Any, *, axis: int = -1) -> Any:
+@fused(forward=_log_softmax_forward, backward=_log_softmax_backward, name="log_softmax")
+def _log_softmax(x: Any, *, axis: int) -> Any:
     shifted = x - _peak(x, axis)
     return shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
 
 
 def softmax(x: Any, axis: int = -1) -> Tensor:
-    """eˣ / Σeˣ along an axis, without overflow; -inf gets probability 0, a row of -inf gives NaN."""
+    """eˣ / Σeˣ along an axis, without overflow; -inf gets probability 0, nothing but -inf gives NaN."""
     return _softmax(x, axis=axis)
 
 
@@ -173,32 +200,46 @@ def log_softmax(x: Any, axis: int = -1) -> Tensor:
     return _log_softmax(x, axis=axis)
 
 
+def logsumexp(x: Any, axis: int = -1, keepdims: bool = False) -> Tensor:
+    """log(Σeˣ) along an axis, without overflow."""
+    return ops.logsumexp(x, axis=axis, keepdims=keepdims)
+
+
 def hardmax(x: Any, axis: int = -1) -> Tensor:
     """1 at the first largest element along an axis, 0 elsewhere; no gradient."""
     return one_hot(np.argmax(x, axis=axis), x.shape[axis], axis=axis, dtype=x.dtype)
 
 
-def one_hot(labels: Any, classes: int, axis: int = -1, dtype: Any = np.float32) -> Tensor:
-    """Integer labels as rows of zeros with a one; a new axis of length `classes`.
-
-    Raises ValueError for a label outside 0 to classes - 1."""
-    array = np.asarray(labels)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"one_hot: expected integer labels, got {array.dtype}")
-    check_labels("one_hot", array, classes)
-    behind = -axis - 1 if axis < 0 else array.ndim - axis
-    hot = np.equal(np.expand_dims(labels, axis), np.arange(classes).reshape((-1,) + (1,) * behind))
-    return hot.astype(dtype)
+def _one_hot(labels: Any, num_classes: int, axis: int, dtype: Any) -> Any:
+    check_labels(labels, num_classes)
+    hot = np.eye(num_classes, dtype=dtype)[labels]
+    return np.ascontiguousarray(np.moveaxis(hot, -1, axis))
 
 
-def check_labels(who: str, labels: Any, classes: int, ignore: int | None = None) -> None:
-    """Raise a ValueError that names the first label outside the classes, and its row."""
-    bad = (labels < 0) | (labels >= classes)
-    if ignore is not None:
-        bad &= labels != ignore
+_hot = primitive(_one_hot, None, name="one_hot")
+
+
+def one_hot(labels: Any, num_classes: int, axis: int = -1, dtype: Any = np.float32) -> Tensor:
+    """Integer labels as zeros with a one, along a new axis of length num_classes.
+
+    Raises TypeError for labels that are no integers, ValueError for one outside 0 to num_classes - 1."""
+    return _hot(labels, num_classes=num_classes, axis=axis, dtype=dtype)
+
+
+def check_labels(labels: Any, classes: int, ignore_index: int | None = None) -> Any:
+    """Which labels are not to be ignored: None for all, else a mask.
+
+    Raises TypeError for labels that are no integers, and a ValueError that names a label outside the classes,
+    and its row."""
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"expected integer labels, got {labels.dtype}")
+    ignores = ignore_index is not None and 0 <= ignore_index < classes
+    if not ignores and labels.size and labels.min() >= 0 and labels.max() < classes:
+        return None
+    kept = np.full(labels.shape, True) if ignore_index is None else labels != ignore_index
+    bad = kept & ((labels < 0) | (labels >= classes))
     if bad.any():
         row = tuple(int(i) for i in np.argwhere(bad)[0])
-        where = row[0] if len(row) == 1 else row
-        raise ValueError(
-            f"{who}: label {labels[row]} at row {where} is outside the {classes} classes 0 to {classes - 1}"
-        )
+        where = f" at row {row[0] if len(row) == 1 else row}" if row else ""
+        raise ValueError(f"label {labels[row]}{where} is outside the {classes} classes 0 to {classes - 1}")
+    return kept

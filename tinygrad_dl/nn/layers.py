@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from .._tensor import Tensor
-from ..random import Source
+from ..random import Source, generator
 from . import functional as F
 from . import init as initialization
 from .module import Module
 from .state import Buffer, Parameter
+from .transformations import check_dropout
 
 
 class Linear(Module):
@@ -69,17 +71,18 @@ class BatchNorm1d(Module):
 
     def forward(self, x: Any) -> Tensor:
         if x.ndim not in (2, 3) or x.shape[1] != self.num_features:
-            n = self.num_features
-            raise ValueError(f"BatchNorm1d: expected an input (N, {n}) or (N, {n}, L), got shape {x.shape}")
-        training = self.training or self.running_mean is None
+            n, place = self.num_features, f" in layer {self._path}" if self._path else ""
+            raise ValueError(f"BatchNorm1d{place}: expected an input (N, {n}) or (N, {n}, L), got shape {x.shape}")
+        count = self.num_batches_tracked if self.training else None
         momentum = self.momentum
-        if self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked.assign(self.num_batches_tracked + 1)
-            if momentum is None:
-                momentum = 1 / self.num_batches_tracked.item()
-        return F.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, training, momentum or 0.0, self.eps
+        if momentum is None:
+            momentum = 0.0 if count is None else 1 / (count.item() + 1)
+        y = F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, self.training, momentum, self.eps
         )
+        if count is not None:
+            count.assign(count + 1)
+        return y
 
     def extra_repr(self) -> str:
         return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
@@ -89,13 +92,12 @@ class Dropout(Module):
     """Zero each element with probability p in training; see `functional.dropout`.
 
     p: the probability of dropping. scale: "train" divides by 1 - p in training, "test" multiplies by it at
-    test time. rng: a numpy Generator to draw from; default the scope's or process's."""
+    test time. rng: a seed or numpy Generator of its own; default the scope's or process's."""
 
     def __init__(self, p: float = 0.5, scale: str = "train", rng: Source = None) -> None:
-        F.dropout(
-            np.zeros(1, np.float32), p, training=False, scale=scale
-        )  # refuses bad values now, not in the first step
-        self.p, self.scale, self.rng = p, scale, rng
+        check_dropout("Dropout", p, scale)
+        self.p, self.scale = p, scale
+        self.rng = None if rng is None else generator(rng)
 
     def forward(self, x: Any) -> Tensor:
         return F.dropout(x, self.p, self.training, self.scale, self.rng)
@@ -109,8 +111,9 @@ class Sequential(Module):
 
     def __init__(self, *modules: Any) -> None:
         for i, module in enumerate(modules):
-            if not callable(module):
-                raise TypeError(f"Sequential: expected modules, got {type(module).__name__} at place {i}")
+            if not callable(module) or isinstance(module, type):
+                kind = f"the class {module.__name__}" if isinstance(module, type) else type(module).__name__
+                raise TypeError(f"Sequential: expected modules or functions, got {kind} at place {i}")
             setattr(self, str(i), module)
 
     def forward(self, x: Any) -> Any:
@@ -146,4 +149,4 @@ class Flatten(Module):
     """All axes but the first become one: (N, ...) to (N, features)."""
 
     def forward(self, x: Any) -> Tensor:
-        return x.reshape((x.shape[0], -1))
+        return x.reshape((x.shape[0], math.prod(x.shape[1:])))

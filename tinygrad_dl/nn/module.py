@@ -11,18 +11,19 @@ from typing import Any, Self
 
 import numpy as np
 
+from .._source import describe
 from .._tensor import Tensor
 from ..graph import Leaf
 from ..scope import Path, Scope, current, enter, leave
 from . import state as _state
-from .state import is_buffer, is_parameter, items, walk
+from .state import Holder, Parameter, is_buffer, is_parameter, is_state, items, named_state, nearest, walk
 
 
-class Module:
+class Module(Holder):
     """Base class of layers, losses and models. `training` tells batch norm and dropout what to do."""
 
     training = True
-    _path: Path | None = None
+    _path: Path | None = None  # of the latest call; kept, so that a call costs no new record
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The computation; subclasses define it."""
@@ -38,6 +39,18 @@ class Module:
             return self.forward(*args, **kwargs)
         finally:
             leave(token)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Only a Parameter, a Buffer or None replaces one: anything else would take it out of the state unseen."""
+        old = self.__dict__.get(name)
+        if value is not None and is_state(old) and not is_state(value):
+            kind = "buffer" if is_buffer(old) else "parameter"
+            raise TypeError(
+                f"{type(self).__name__}.{name} is a {kind} and cannot be replaced by {describe(value)}; write\n"
+                f"  with tg.no_grad():\n      self.{name}.assign(value)\n"
+                f"to change its value, assign an nn.{kind.capitalize()}, or give the result another name"
+            )
+        super().__setattr__(name, value)
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """`(dotted name, parameter)` in order of definition; a shared one once, under its first name."""
@@ -64,8 +77,8 @@ class Module:
         return (m for _, m in self.named_modules())
 
     def children(self) -> Iterator[Module]:
-        """The modules directly below this one, also in its lists and dicts."""
-        return (m for _, m in _children(self))
+        """The modules directly below this one, also in its lists and dicts, each once."""
+        return iter({id(m): m for _, m in _children(self)}.values())
 
     def state_dict(self) -> dict[str, Tensor]:
         """The values of parameters and buffers by dotted name, in PyTorch's names and layouts.
@@ -94,79 +107,63 @@ class Module:
     def requires_grad_(self, flag: bool = True) -> Self:
         """Freeze or thaw every parameter."""
         for parameter in list(self.parameters()):
+            if type(parameter) is Tensor:
+                parameter.__class__ = Parameter  # frozen, a plain leaf would no longer count as state
             parameter.requires_grad = flag
         return self
 
     def astype(self, dtype: Any) -> Self:
-        """Cast parameters and floating buffers in place; gradients are dropped."""
-        if np.dtype(dtype).kind != "f":
-            raise TypeError(f"{type(self).__name__}.astype: expected a floating dtype, got {np.dtype(dtype)}")
-        for _, tensor in list(walk(self, lambda v: is_parameter(v) or is_buffer(v))):
-            if tensor.dtype.kind == "f":
-                tensor.data = tensor.data.astype(dtype)
-                tensor.grad = None
-                tensor.node = Leaf(tensor) if tensor.node is not None else None
+        """Cast parameters and floating buffers in place; the gradients of what changes are dropped."""
+        dtype = np.dtype(dtype)
+        if dtype.kind != "f":
+            raise TypeError(f"{type(self).__name__}.astype: expected a floating dtype, got {dtype}")
+        for _, tensor in list(walk(self, is_state)):
+            if tensor.dtype.kind == "f" and tensor.dtype != dtype:
+                tensor.data, tensor.grad = tensor.data.astype(dtype), None
+                tensor.node = tensor.node and Leaf(tensor)  # a node knows its dtype
         return self
 
     def apply(self, fn: Callable[[Module], Any]) -> Self:
-        """Call fn on every module below, then on this one."""
-        for module in reversed(list(self.modules())):
+        """Call fn on this module and on every one below, in the order of `modules()`."""
+        for module in list(self.modules()):
             fn(module)
         return self
 
     def extra_repr(self) -> str:
-        """What the repr shows between the parentheses of a module without children."""
+        """What the repr says of the module besides its kind and children."""
         return ""
 
     def __repr__(self) -> str:
         return _tree(self, ())
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k != "_path"}
+        return {name: value for name, value in self.__dict__.items() if name != "_path"}
+
+
+def _children(value: Any, prefix: str = "", above: tuple[Any, ...] = ()) -> Iterator[tuple[str, Module]]:
+    """The modules directly below, under each name that they have there."""
+    for key, part in items(value):
+        if isinstance(part, Module):
+            yield prefix + key, part
+        elif not any(part is a for a in above):  # a list may hold itself
+            yield from _children(part, f"{prefix}{key}.", (*above, part))
 
 
 def _name_in(parent: Module | None, module: Module) -> str:
     """The name under which a module stands in the one that calls it."""
-    if parent is not None:
-        for name, child in _children(parent):
-            if child is module:
-                return name
-    return type(module).__name__
-
-
-def _children(module: Module) -> Iterator[tuple[str, Module]]:
-    stack = [iter(items(module))]
-    names = [""]
-    seen: set[int] = {id(module)}
-    while stack:
-        try:
-            key, part = next(stack[-1])
-        except StopIteration:
-            stack.pop()
-            names.pop()
-            continue
-        name = f"{names[-1]}.{key}" if names[-1] else key
-        if id(part) in seen:
-            continue
-        if isinstance(part, Module):
-            seen.add(id(part))
-            yield name, part
-        elif isinstance(part, dict | list | tuple):
-            seen.add(id(part))
-            stack.append(iter(items(part)))
-            names.append(name)
+    return next((name for name, child in _children(parent) if child is module), type(module).__name__)
 
 
 def _tree(module: Module, above: tuple[Module, ...]) -> str:
     kind = type(module).__name__
     if any(module is m for m in above):
         return f"{kind}(...)"
-    lines = []
-    for name, child in _children(module):
-        lines.append(f"({name}): " + _tree(child, (*above, module)).replace("\n", "\n  "))
-    if not lines:
-        return f"{kind}({module.extra_repr()})"
-    return f"{kind}(\n  " + "\n  ".join(lines) + "\n)"
+    children = [f"({name}): {_tree(child, (*above, module))}" for name, child in _children(module)]
+    extra = module.extra_repr()
+    if not children:
+        return f"{kind}({extra})"
+    body = "\n".join([extra, *children] if extra else children)
+    return f"{kind}(\n  " + body.replace("\n", "\n  ") + "\n)"
 
 
 def functional_call(model: Module, state: Mapping[str, Any], *inputs: Any, **kwargs: Any) -> Any:
@@ -174,19 +171,26 @@ def functional_call(model: Module, state: Mapping[str, Any], *inputs: Any, **kwa
 
     state: Tensors or arrays by dotted name; Tensors may be results, and gradients flow into them.
     The model's own state is back in place afterwards, also after an error; what the call assigns to a
-    replaced buffer is dropped. Raises KeyError for a name that the model does not have."""
-    targets = dict(walk(model, lambda v: is_parameter(v) or is_buffer(v), every_name=True))
+    replaced buffer is dropped. Not for two threads on one model at once. Raises KeyError for a name that the
+    model does not have, ValueError for a wrong shape and for two values of one shared tensor.
+    """
+    targets = named_state(model)
+    values: dict[Tensor, Tensor] = {}
     for name, value in state.items():
+        who = f"functional_call: {type(model).__name__}"
         if name not in targets:
-            raise KeyError(f"functional_call: {type(model).__name__} has no {name!r}")
-        if np.shape(value) != targets[name].shape:
-            raise ValueError(f"functional_call: {name}: expected shape {targets[name].shape}, got {np.shape(value)}")
-    kept = {name: (targets[name].data, targets[name].node) for name in state}
+            raise KeyError(f"{who} has no {name!r}{nearest(name, list(targets))}")
+        value = value if isinstance(value, Tensor) else Tensor(value)
+        if value.shape != targets[name].shape:
+            raise ValueError(f"{who}: {name}: expected shape {targets[name].shape}, got {value.shape}")
+        first = values.setdefault(targets[name], value)
+        if first.node is not value.node or not np.array_equal(first.data, value.data, equal_nan=True):
+            raise ValueError(f"{who}: {name} has several names; give one value, under one of them")
+    own = [(tensor, tensor.data, tensor.node) for tensor in values]
     try:
-        for name, value in state.items():
-            tensor = value if isinstance(value, Tensor) else Tensor(value)
-            targets[name].data, targets[name].node = tensor.data, tensor.node
+        for tensor, value in values.items():
+            tensor.data, tensor.node = value.data, value.node
         return model(*inputs, **kwargs)
     finally:
-        for name, (array, node) in kept.items():
-            targets[name].data, targets[name].node = array, node
+        for tensor, data, node in own:
+            tensor.data, tensor.node = data, node

@@ -5,52 +5,55 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..primitive import fused
+from ..primitive import fused, primitive
 from .activations import check_labels, log_softmax, softplus
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
 
 
-def _reduce(who: str, losses: Any, reduction: str) -> Tensor:
-    if reduction == "mean":
-        return losses.mean()
-    if reduction == "sum":
-        return losses.sum()
-    if reduction == "none":
-        return losses
-    raise ValueError(f"{who}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
+def check_reduction(who: str, reduction: str) -> None:
+    """Raise a ValueError for a reduction that there is not."""
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"{who}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
 
 
-def _same_shape(who: str, x: Any, target: Any) -> None:
+def _reduce(losses: Any, reduction: str) -> Tensor:
+    return losses.mean() if reduction == "mean" else losses.sum() if reduction == "sum" else losses
+
+
+def _check(who: str, x: Any, target: Any, reduction: str) -> None:
+    check_reduction(who, reduction)
     if np.shape(x) != np.shape(target):
         raise ValueError(f"{who}: input has shape {np.shape(x)} and target {np.shape(target)}; they must be equal")
 
 
 def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
     """(input - target)², reduced."""
-    _same_shape("mse_loss", input, target)
-    return _reduce("mse_loss", np.square(input - target), reduction)
+    _check("mse_loss", input, target, reduction)
+    return _reduce(np.square(np.subtract(input, target)), reduction)
 
 
 def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
     """|input - target|, reduced; gradient 0 where they are equal."""
-    _same_shape("l1_loss", input, target)
-    return _reduce("l1_loss", np.abs(input - target), reduction)
+    _check("l1_loss", input, target, reduction)
+    return _reduce(np.abs(np.subtract(input, target)), reduction)
 
 
 def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Tensor:
-    """½d² where |d| = |input - target| <= δ, δ(|d| - ½δ) beyond (Huber 1964), reduced."""
-    _same_shape("huber_loss", input, target)
+    """½d² where d = |input - target| <= δ, δ(d - ½δ) beyond (Huber 1964), reduced."""
+    _check("huber_loss", input, target, reduction)
     if not delta > 0:
         raise ValueError(f"huber_loss: expected delta > 0, got {delta}")
-    d = np.abs(input - target)
-    losses = np.where(np.less_equal(d, delta), 0.5 * np.square(d), delta * (d - 0.5 * delta))
-    return _reduce("huber_loss", losses, reduction)
+    d = np.abs(np.subtract(input, target))
+    inner = np.minimum(d, delta)
+    return _reduce(inner * (d - 0.5 * inner), reduction)
 
 
 def binary_cross_entropy_with_logits(
@@ -58,80 +61,109 @@ def binary_cross_entropy_with_logits(
 ) -> Tensor:
     """-(t log σ(z) + (1 - t) log(1 - σ(z))) of logits z and targets t in [0, 1], without overflow.
 
-    weight: of each element; pos_weight: of the positive class, per element or along the last axes."""
+    weight: of each element; pos_weight: of the positive part. Both may have the input's shape or its last axes."""
     who = "binary_cross_entropy_with_logits"
-    _same_shape(who, input, target)
-    losses = (1 - target) * input
-    positive = softplus(-input, threshold=np.inf)
-    losses = losses + positive * (1 if pos_weight is None else 1 + (pos_weight - 1) * target)
-    return _reduce(who, losses if weight is None else losses * weight, reduction)
+    _check(who, input, target, reduction)
+    for name, value in (("weight", weight), ("pos_weight", pos_weight)):
+        shape = np.shape(value)
+        if value is not None and any(n not in (1, m) for n, m in zip(shape[::-1], np.shape(input)[::-1], strict=False)):
+            raise ValueError(f"{who}: {name} has shape {shape}, which does not fit the input's {np.shape(input)}")
+    positive = target * softplus(-input, threshold=math.inf)
+    losses = (positive if pos_weight is None else pos_weight * positive) + (1 - target) * softplus(
+        input, threshold=math.inf
+    )
+    return _reduce(losses if weight is None else losses * weight, reduction)
 
 
-def _pick_forward(z: Any, labels: Any, *, ignore_index: int) -> tuple[Any, Any]:
-    check_labels("cross_entropy", labels, z.shape[1], ignore_index)
-    rows = np.arange(len(labels))
+def _class_axis(x: Any) -> int:
+    """Of (C,), (N, C) and (N, C, ...)."""
+    if not x.ndim:
+        raise ValueError("expected an input (N, C), (N, C, ...) or (C,), got a single number")
+    return min(1, x.ndim - 1)
+
+
+def _check_classes(x: Any, labels: Any, ignore_index: int) -> Any:
+    """The mask of what is not ignored, or None for all."""
+    axis = _class_axis(x)
+    wanted = x.shape[:axis] + x.shape[axis + 1 :]
+    if labels.shape != wanted:
+        raise ValueError(f"expected labels of shape {wanted} for an input of shape {x.shape}, got {labels.shape}")
+    return check_labels(labels, x.shape[axis], ignore_index)
+
+
+def _classes(labels: Any, x: Any, ignore_index: int) -> Any:
+    """Checked labels, with class 0 for what is ignored."""
+    kept = _check_classes(x, labels, ignore_index)
+    return labels if kept is None else np.where(kept, labels, 0)
+
+
+_safe = primitive(_classes, None, None, name="nll_loss")
+
+
+def _weigh(x: Any, target: Any, weight: Any, ignore_index: int) -> tuple[Any, Any, Any]:
+    """Checked labels, which of them count, and the weight of each."""
+    labels = _safe(target, x, ignore_index=ignore_index)
+    kept = np.not_equal(target, ignore_index)
+    factor = kept.astype(x.dtype)
+    return labels, kept, factor if weight is None else factor * _class_weight(weight, x)[labels]
+
+
+def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> Tensor:
+    """-input at the target's class. input: log-probabilities (N, C), (N, C, ...) or (C,); target: integers, of the
+    input's shape without the classes' axis.
+
+    weight: of each class, (C,); "mean" divides by the sum of the targets' weights. Targets that are
+    `ignore_index` count nothing; if all are, the mean is NaN. Raises TypeError for labels that are no integers,
+    ValueError for a label outside the classes, naming it and its row, and for shapes that do not fit."""
+    check_reduction("nll_loss", reduction)
+    target = target if hasattr(target, "dtype") else np.asarray(target)
+    labels, kept, factor = _weigh(input, target, weight, ignore_index)
+    axis = _class_axis(input)
+    picked = np.take_along_axis(input, np.expand_dims(labels, axis), axis).squeeze(axis)
+    losses = np.where(kept, -picked * factor, 0)
+    return losses.sum() / factor.sum() if reduction == "mean" else _reduce(losses, reduction)
+
+
+def _class_weight(weight: Any, x: Any) -> Any:
+    weight = weight if hasattr(weight, "dtype") else np.asarray(weight, x.dtype)
+    classes = x.shape[_class_axis(x)]
+    if weight.shape != (classes,):
+        raise ValueError(f"weight: expected one number for each of {classes} classes, got shape {weight.shape}")
+    return weight.astype(x.dtype)
+
+
+def _mean_forward(z: Any, labels: Any, *, ignore_index: int) -> tuple[Any, Any]:
+    kept = _check_classes(z, labels, ignore_index)
+    n = len(labels) if kept is None else np.count_nonzero(kept)
+    places = np.arange(0, z.size, z.shape[1])
+    places += labels if kept is None else np.where(kept, labels, 0)
     p = z - np.maximum.reduce(z, axis=1, keepdims=True)
-    picked = p[rows, labels]
+    picked = p.take(places)
     np.exp(p, out=p)
-    total = np.add.reduce(p, axis=1)
-    losses = np.log(total)
+    total = np.add.reduce(p, axis=1, keepdims=True)
+    p /= total
+    losses = np.log(total[:, 0])
     losses -= picked
-    p /= total[:, None]
-    kept = labels != ignore_index
-    n = np.count_nonzero(kept)
-    if n < len(labels):
-        losses = np.where(kept, losses, 0)
-    mean = np.add.reduce(losses) / n if n else np.full((), np.nan, z.dtype)
-    return np.asarray(mean, z.dtype), (p, rows, kept, n)
+    if kept is not None:
+        losses = losses[kept]
+    mean = np.add.reduce(losses) / n if n else math.nan
+    return np.asarray(mean, z.dtype), (p, places, kept, n)
 
 
-def _pick_backward(g: Any, saved: Any, needs: Any, z: Any, labels: Any, *, ignore_index: int) -> Any:
-    """The gradient of the mean cross-entropy by the logits: (softmax - one-hot) / n."""
-    p, rows, kept, n = saved
-    dz = p.copy()
-    dz[rows, labels] -= 1
-    dz *= g / max(n, 1)
-    if n < len(labels):
+def _mean_backward(g: Any, saved: Any, needs: Any, z: Any, labels: Any, *, ignore_index: int) -> Any:
+    """(softmax - one-hot) / n."""
+    p, places, kept, n = saved
+    share = g / max(n, 1)
+    dz = p * share
+    dz.reshape(-1)[places] -= share
+    if kept is not None:
         dz[~kept] = 0
     return dz, None
 
 
-@fused(forward=_pick_forward, backward=_pick_backward, name="cross_entropy")
+@fused(forward=_mean_forward, backward=_mean_backward, name="cross_entropy")
 def _mean_cross_entropy(z: Any, labels: Any, *, ignore_index: int) -> Any:
     return nll_loss(log_softmax(z, axis=1), labels, ignore_index=ignore_index)
-
-
-def _is_integer(target: Any) -> bool:
-    return bool(target.dtype.kind in "iu")
-
-
-def nll_loss(
-    input: Any,
-    target: Any,
-    weight: Any = None,
-    ignore_index: int = -100,
-    reduction: str = "mean",
-    _who: str = "nll_loss",
-) -> Tensor:
-    """-input at the target's class. input: log-probabilities (N, C, ...); target: integers (N, ...).
-
-    weight: of each class, (C,); "mean" divides by the sum of the targets' weights. Targets that are
-    `ignore_index` count nothing. Raises ValueError for a label outside the classes, naming it and its row."""
-    if input.ndim < 2 or target.shape != (input.shape[0], *input.shape[2:]):
-        wanted = (input.shape[:1] + input.shape[2:]) if input.ndim > 1 else "(N,) for an input (N, C)"
-        raise ValueError(f"{_who}: input has shape {input.shape}, so labels must have {wanted}, got {target.shape}")
-    if not _is_integer(target):
-        raise TypeError(f"{_who}: expected integer labels, got {target.dtype}")
-    raw = target.detach().numpy() if hasattr(target, "detach") else target
-    check_labels(_who, raw, input.shape[1], ignore_index)
-    kept = np.not_equal(target, ignore_index)
-    safe = np.where(kept, target, 0)
-    picked = np.take_along_axis(input, np.expand_dims(safe, 1), 1).squeeze(1)
-    factor = kept.astype(input.dtype) if weight is None else np.where(kept, weight[safe], 0).astype(input.dtype)
-    losses = np.where(kept, -picked * factor, 0)
-    if reduction == "mean":
-        return losses.sum() / factor.sum()
-    return _reduce(_who, losses, reduction)
 
 
 def cross_entropy(
@@ -144,72 +176,72 @@ def cross_entropy(
 ) -> Tensor:
     """-Σ y log softmax(z) over the classes, without overflow.
 
-    logits: (N, C) or (N, C, ...); target: integer classes (N, ...), or probabilities of the logits' shape.
-    weight: of each class, (C,). ignore_index: a label that counts nothing. label_smoothing: the share of each
-        target that is spread evenly over the classes (Szegedy et al. 2016).
-    Raises ValueError for a label outside the classes, naming it and its row, and for shapes that do not fit.
+    logits: (N, C), (N, C, ...) or (C,). target: integer classes, of the logits' shape without the classes' axis,
+        or probabilities (one-hot rows, too), of the logits' shape.
+    weight: of each class, (C,); the mean over integer classes divides by the sum of their weights. ignore_index:
+        a class that counts nothing. label_smoothing: the share of each target that is spread evenly over the
+        classes (Szegedy et al. 2016).
+    Raises ValueError for a label outside the classes, naming it and its row, and for targets that fit neither form.
     """
-    if logits.ndim < 2:
-        raise ValueError(f"cross_entropy: expected logits (N, C) or (N, C, ...), got shape {logits.shape}")
+    check_reduction("cross_entropy", reduction)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"cross_entropy: expected label_smoothing from 0 to 1, got {label_smoothing}")
-    if not hasattr(target, "dtype"):
-        target = np.asarray(target)
-    if _is_integer(target):
-        if target.shape != (logits.shape[0], *logits.shape[2:]):
-            wanted = (logits.shape[0], *logits.shape[2:])
-            raise ValueError(
-                f"cross_entropy: logits have shape {logits.shape}, so labels must have {wanted}, got {target.shape}"
-            )
-        if weight is None and not label_smoothing and reduction == "mean" and logits.ndim == 2:
-            return _mean_cross_entropy(logits, target, ignore_index=ignore_index)
-        log_p = log_softmax(logits, axis=1)
-        loss = nll_loss(log_p, target, weight, ignore_index, reduction, "cross_entropy")
-        if not label_smoothing:
-            return loss
-        return (1 - label_smoothing) * loss + label_smoothing * _spread(log_p, target, weight, ignore_index, reduction)
-    _same_shape("cross_entropy", logits, target)
-    classes = logits.shape[1]
+    target = target if hasattr(target, "dtype") else np.asarray(target)
+    if target.shape == logits.shape and logits.ndim:
+        return _soft_cross_entropy(logits, target, weight, reduction, label_smoothing)
+    if target.dtype.kind == "f":
+        raise ValueError(
+            f"cross_entropy: expected integer labels, or probabilities of the logits' shape {logits.shape}, "
+            f"got {target.dtype} {target.shape}"
+        )
+    if weight is None and not label_smoothing and reduction == "mean" and logits.ndim == 2:
+        return _mean_cross_entropy(logits, target, ignore_index=ignore_index)
+    log_p = log_softmax(logits, axis=_class_axis(logits))
+    loss = nll_loss(log_p, target, weight, ignore_index, reduction)
+    if not label_smoothing:
+        return loss
+    even = _even_cross_entropy(log_p, target, weight, ignore_index, reduction)
+    return (1 - label_smoothing) * loss + label_smoothing * even
+
+
+def _soft_cross_entropy(logits: Any, target: Any, weight: Any, reduction: str, label_smoothing: float) -> Any:
+    """Against probabilities."""
+    axis = _class_axis(logits)
+    if target.dtype.kind != "f":
+        target = target.astype(logits.dtype)
     if label_smoothing:
-        target = target * (1 - label_smoothing) + label_smoothing / classes
+        target = (1 - label_smoothing) * target + label_smoothing / logits.shape[axis]
     if weight is not None:
-        target = target * _per_class(weight, logits.ndim)
-    losses = -(log_softmax(logits, axis=1) * target).sum(axis=1)
-    if reduction == "mean":
-        return losses.sum() / losses.size
-    return _reduce("cross_entropy", losses, reduction)
+        target = target * _along(weight, logits)
+    return _reduce(-(log_softmax(logits, axis=axis) * target).sum(axis=axis), reduction)
 
 
-def _per_class(weight: Any, ndim: int) -> Any:
-    return weight.reshape((1, -1) + (1,) * (ndim - 2))
+def _even_cross_entropy(log_p: Any, target: Any, weight: Any, ignore_index: int, reduction: str) -> Any:
+    """Against the uniform distribution, weighted and reduced as the labels' part is."""
+    _, kept, factor = _weigh(log_p, target, weight, ignore_index)
+    weighted = log_p if weight is None else log_p * _along(weight, log_p)
+    losses = np.where(kept, -weighted.mean(axis=_class_axis(log_p)), 0)
+    return losses.sum() / factor.sum() if reduction == "mean" else _reduce(losses, reduction)
 
 
-def _spread(log_p: Any, target: Any, weight: Any, ignore_index: int, reduction: str) -> Any:
-    """The loss against the uniform distribution, weighted as the labelled part is."""
-    kept = np.not_equal(target, ignore_index)
-    weighted = log_p if weight is None else log_p * _per_class(weight, log_p.ndim)
-    losses = np.where(kept, -weighted.mean(axis=1), 0)
-    if reduction != "mean":
-        return _reduce("cross_entropy", losses, reduction)
-    safe = np.where(kept, target, 0)
-    total = kept.astype(log_p.dtype).sum() if weight is None else np.where(kept, weight[safe], 0).sum()
-    return losses.sum() / total
+def _along(weight: Any, x: Any) -> Any:
+    """The classes' weights, along the classes' axis."""
+    return _class_weight(weight, x).reshape((-1,) + (1,) * (x.ndim - _class_axis(x) - 1))
 
 
-def l1_penalty(params: Any, lam: float, m: int = 1) -> Tensor:
-    """λ/m Σ|w| over an iterable of Tensors; gradient λ/m · sign(w), 0 at 0. m: examples in the batch."""
-    return _total("l1_penalty", [np.abs(p).sum() for p in params]) * (lam / m)
+def l1_penalty(params: Iterable[Any], lam: float, m: int = 1) -> Tensor:
+    """λ/m Σ|w| over Tensors; gradient λ/m · sign(w), 0 at 0. m: the examples that the loss averages over."""
+    return _total("l1_penalty", [np.abs(p).sum() for p in params], m) * (lam / m)
 
 
-def l2_penalty(params: Any, lam: float, m: int = 1) -> Tensor:
-    """λ/2m Σw² over an iterable of Tensors; gradient λ/m · w. m: examples in the batch."""
-    return _total("l2_penalty", [np.square(p).sum() for p in params]) * (lam / (2 * m))
+def l2_penalty(params: Iterable[Any], lam: float, m: int = 1) -> Tensor:
+    """λ/2m Σw² over Tensors; gradient λ/m · w. m: the examples that the loss averages over."""
+    return _total("l2_penalty", [np.square(p).sum() for p in params], m) * (lam / (2 * m))
 
 
-def _total(who: str, terms: list[Any]) -> Any:
+def _total(who: str, terms: list[Any], m: int) -> Any:
     if not terms:
         raise ValueError(f"{who}: expected at least one parameter, got none")
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    return total
+    if not m > 0:
+        raise ValueError(f"{who}: expected m > 0, the number of examples, got {m}")
+    return sum(terms[1:], start=terms[0])

@@ -1,4 +1,4 @@
-"""What a module's state is: one ordered walk finds it, one function writes it.
+"""What a module's state is: one ordered walk finds it, one function reads it and one writes it.
 
 State is a matter of kind: a Parameter, frozen or not, a leaf that requires grad, or a Buffer. Any other
 Tensor (a cached activation, a list of losses) is none.
@@ -7,116 +7,139 @@ Tensor (a cached activation, a list of losses) is none.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from .._tensor import Tensor
 from ..graph import Leaf, wrap
 
-if TYPE_CHECKING:
-    from .module import Module
-
 
 class Parameter(Tensor):
     """A Tensor that training changes.
 
-    data: as `tinygrad_dl.tensor` takes it. requires_grad: False freezes it; it keeps its name in the state."""
+    data: as `tinygrad_dl.tensor` takes it. requires_grad: False freezes it; it stays in the state, under its name.
+    """
 
+    __slots__ = ()
     is_state = True
 
-    def __init__(self, data: Any, requires_grad: bool = True, dtype: Any = None) -> None:
-        super().__init__(data, dtype, requires_grad)
+    def __init__(self, data: Any, requires_grad: bool = True) -> None:
+        super().__init__(data, requires_grad=requires_grad)
 
 
 class Buffer(Tensor):
     """A Tensor that is saved with a module but not trained, such as running statistics."""
 
+    __slots__ = ()
     is_state = True
 
-    def __init__(self, data: Any, dtype: Any = None) -> None:
-        super().__init__(data, dtype)
+    def __init__(self, data: Any) -> None:
+        super().__init__(data)
+
+
+class Holder:
+    """What the walk enters besides lists, tuples and dicts: the base of Module."""
 
 
 def is_parameter(value: Any) -> bool:
-    return isinstance(value, Parameter) or (isinstance(value, Tensor) and type(value.node) is Leaf)
+    return isinstance(value, Parameter) or (
+        isinstance(value, Tensor) and type(value.node) is Leaf and not isinstance(value, Buffer)
+    )
 
 
 def is_buffer(value: Any) -> bool:
     return isinstance(value, Buffer)
 
 
-def items(value: Any) -> Iterator[tuple[str, Any]]:
-    """The named parts of a module or container, in order."""
+def is_state(value: Any) -> bool:
+    return is_parameter(value) or is_buffer(value)
+
+
+def items(value: Any) -> list[tuple[str, Any]]:
+    """The named parts of a module or container, in order; none of anything else."""
+    if isinstance(value, Holder):
+        return [(name, part) for name, part in vars(value).items() if name != "_path"]
     if isinstance(value, dict):
-        yield from ((key, part) for key, part in value.items() if isinstance(key, str))
-    elif isinstance(value, tuple | list):
-        yield from ((str(i), part) for i, part in enumerate(value))
-    elif not isinstance(value, Tensor) and hasattr(value, "forward") and hasattr(value, "__dict__"):
-        yield from value.__dict__.items()
+        return [(key, part) for key, part in value.items() if isinstance(key, str)]
+    if isinstance(value, list | tuple):
+        return [(str(i), part) for i, part in enumerate(value)]
+    return []
 
 
-def walk(root: Module, wanted: Callable[[Any], bool], every_name: bool = False) -> Iterator[tuple[str, Any]]:
+def walk(root: Holder, wanted: Callable[[Any], bool], every_name: bool = False) -> Iterator[tuple[str, Any]]:
     """`(dotted name, part)` of all wanted parts below and including root, in order of definition.
 
     A part that stands in two places is given once, under its first name; with `every_name`, under each.
     Cycles are allowed: what is being walked is not entered again."""
-    from .module import Module
-
     given: set[int] = set()
     entered: set[int] = set()
 
-    def visit(name: str, value: Any, above: tuple[int, ...]) -> Iterator[tuple[str, Any]]:
+    def visit(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         if wanted(value) and (every_name or id(value) not in given):
             given.add(id(value))
             yield name, value
-        closed = above if every_name else entered
-        if id(value) in closed or not isinstance(value, Module | dict | list | tuple):
+        parts = items(value)
+        if not parts or id(value) in entered:
             return
         entered.add(id(value))
-        for key, part in items(value):
-            yield from visit(f"{name}.{key}" if name else key, part, (*above, id(value)))
+        for key, part in parts:
+            yield from visit(f"{name}.{key}" if name else key, part)
+        if every_name:
+            entered.remove(id(value))
 
-    yield from visit("", root, ())
-
-
-def state_dict(module: Module) -> dict[str, Tensor]:
-    """The values of all parameters and buffers by dotted name; a shared one under each of its names."""
-    found = walk(module, lambda v: is_parameter(v) or is_buffer(v), every_name=True)
-    return {name: wrap(tensor.data) for name, tensor in found}
+    yield from visit("", root)
 
 
-def load_state_dict(module: Module, state: Mapping[str, Any], strict: bool = True) -> None:
-    """Write values by name. Everything is checked before the first write."""
-    targets = dict(walk(module, lambda v: is_parameter(v) or is_buffer(v), every_name=True))
-    missing = [name for name in targets if name not in state]
-    unexpected = [name for name in state if name not in targets]
-    kind = type(module).__name__
+def named_state(module: Holder) -> dict[str, Tensor]:
+    """The parameters and buffers by dotted name, a shared one under each of its names.
+
+    Raises ValueError if two have one name (a dict's key may contain a dot)."""
+    found: dict[str, Tensor] = {}
+    for name, tensor in walk(module, is_state, every_name=True):
+        if found.setdefault(name, tensor) is not tensor:
+            raise ValueError(f"{type(module).__name__}: two tensors have the name {name!r}; rename a dict's key")
+    return found
+
+
+def state_dict(module: Holder) -> dict[str, Tensor]:
+    """The values of all parameters and buffers. They share memory, which `assign` will not overwrite."""
+    return {name: wrap(tensor.data) for name, tensor in named_state(module).items()}
+
+
+def load_state_dict(module: Holder, state: Mapping[str, Any], strict: bool = True) -> None:
+    """Write values by name. Everything is checked, and cast, before the first write."""
+    who = f"{type(module).__name__}.load_state_dict"
+    targets = named_state(module)
+    missing, unexpected = [n for n in targets if n not in state], [n for n in state if n not in targets]
     if strict and (missing or unexpected):
-        raise KeyError(f"{kind}.load_state_dict: {_difference(missing, unexpected)}")
-    values: dict[int, tuple[str, Any]] = {}
+        raise KeyError(f"{who}: {_difference(missing, unexpected)}; strict=False loads the names that match")
+    values: dict[Tensor, tuple[str, Any]] = {}
     for name, tensor in targets.items():
         if name not in state:
             continue
         value = state[name]
         array = value.data if isinstance(value, Tensor) else np.asarray(value)
         if array.shape != tensor.shape:
-            raise ValueError(f"{kind}.load_state_dict: {name}: expected shape {tensor.shape}, got {array.shape}")
+            raise ValueError(f"{who}: {name}: expected shape {tensor.shape}, got {array.shape}")
         if not np.can_cast(array.dtype, tensor.dtype, "same_kind"):
-            raise TypeError(f"{kind}.load_state_dict: {name}: expected {tensor.dtype}, got {array.dtype}")
-        first, other = values.setdefault(id(tensor), (name, array))
+            raise TypeError(f"{who}: {name}: expected {tensor.dtype}, got {array.dtype}")
+        array = array.astype(tensor.dtype)
+        first, other = values.setdefault(tensor, (name, array))
         if not np.array_equal(other, array, equal_nan=array.dtype.kind == "f"):
-            raise ValueError(f"{kind}.load_state_dict: {first} and {name} are one tensor, but the state has two values")
-    for name, tensor in targets.items():
-        if id(tensor) in values and values[id(tensor)][0] == name:
-            tensor.assign(values[id(tensor)][1])
+            raise ValueError(f"{who}: {first} and {name} are one tensor, but the state has two values for it")
+    for tensor, (_, array) in values.items():
+        tensor.assign(array)
 
 
-def _difference(missing: list[str], unexpected: list[str]) -> str:
-    parts = []
-    for name in missing:
-        near = difflib.get_close_matches(name, unexpected, 1)
-        parts.append(f"no value for {name!r}" + (f" (the state has {near[0]!r})" if near else ""))
-    parts += [f"no place for {name!r}" for name in unexpected]
-    return "; ".join(parts) + "; pass strict=False to load the names that match"
+def nearest(name: str, names: Sequence[str]) -> str:
+    """` (did you mean 'weight'?)`, or nothing."""
+    near = difflib.get_close_matches(name, names, 1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _difference(missing: list[str], unexpected: list[str], most: int = 8) -> str:
+    lines = [f"no value for {name!r}{nearest(name, unexpected)}" for name in missing]
+    lines += [f"no place for {name!r}{nearest(name, missing)}" for name in unexpected]
+    return "; ".join(lines[:most]) + (f"; and {len(lines) - most} more" if len(lines) > most else "")

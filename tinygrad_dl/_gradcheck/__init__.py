@@ -1,0 +1,1 @@
+"""The parts of `gradcheck`, which is in `checking.py`."""

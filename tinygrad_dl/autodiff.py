@@ -72,7 +72,7 @@ def propagate(
                 if stop:
                     continue
             if node.retain:
-                node.grad = g
+                node.grad = g if node.retain == 2 or not second else g.data  # a Tensor may lead back to this node
             op = node.primitive
             if op is None:
                 if type(node) is Output:

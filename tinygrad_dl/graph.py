@@ -114,13 +114,17 @@ class Node:
 
 
 class Leaf(Node):
-    """Where gradients arrive. Holds the engine's only reference to a Tensor, a weak one."""
+    """Where gradients arrive. Holds the engine's only reference to a Tensor, a weak one; for pictures it keeps
+    the name, and a small value, when the Tensor is gone."""
 
-    __slots__ = ("stamp", "tensor", "written")
+    __slots__ = ("name", "stamp", "tensor", "written")
 
     def __init__(self, tensor: Tensor) -> None:
         self._place(tensor.data, (), user_line(), None)
         self.tensor = weakref.ref(tensor)
+        self.name = tensor.name
+        if tensor.data.size <= SMALL:
+            self.output, self.retain = tensor.data, 1
         self.stamp = 0  # the creation counter at the last `assign`
         self.written: Line | None = None  # its line
 
@@ -129,6 +133,9 @@ class Leaf(Node):
         global last_write
         last_write = self.stamp = next_order()
         self.written = user_line()
+        tensor = self.tensor()
+        if self.retain and tensor is not None:
+            self.output = tensor.data
 
 
 class Output(Node):

@@ -42,6 +42,7 @@ class Primitive:
         self.arity = len(self.vjps) or getattr(kernel, "nin", 1)
         self.array_names = [p.name for p in parameters[: self.arity] if p.kind is p.POSITIONAL_OR_KEYWORD]
         self.static_names = [p.name for p in parameters[self.arity :] if p.kind is not p.VAR_POSITIONAL]
+        self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
         self.keeps_output, self.drops = _unread(self.vjps)
         self.gaps = None in self.vjps or not self.vjps
         self.joint = self.variadic  # are the gradients computed together?

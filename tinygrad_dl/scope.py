@@ -5,6 +5,7 @@ A new thread starts with the defaults; `contextvars` carries the record through 
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,11 +16,14 @@ import numpy as np
 
 
 class Path(NamedTuple):
-    """Where in a model an operation ran: the calling module's place in its parent, as plain data."""
+    """Where in a model an operation ran: the calling module's place in its parent, as plain data.
+
+    `module` is a weak reference, for those who want to know more of it while it lives."""
 
     parent: Path | None
     name: str
     kind: str
+    module: weakref.ref[Any]
 
     def __str__(self) -> str:
         return self.name if self.parent is None else f"{self.parent}.{self.name}"

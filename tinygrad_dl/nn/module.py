@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
+from weakref import ref
 
 import numpy as np
 
@@ -33,7 +34,7 @@ class Module(Holder):
         scope = current()
         path = self._path
         if path is None or path.parent is not scope.path:
-            path = self._path = Path(scope.path, _name_in(scope.module, self), type(self).__name__)
+            path = self._path = Path(scope.path, _name_in(scope.module, self), type(self).__name__, ref(self))
         token = enter(Scope(scope.recording, scope.replaying, self, path, scope.generator))
         try:
             return self.forward(*args, **kwargs)

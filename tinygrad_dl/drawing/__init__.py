@@ -1,0 +1,85 @@
+"""Pictures of recorded graphs: `draw` gives a Drawing, which is DOT text, a file, or inline in a notebook.
+
+`trace` finds what a picture shows, `outline` folds modules, `label` writes the boxes, `rendering` runs `dot`.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from typing import Any, Literal
+
+import numpy as np
+
+from .._source import describe
+from .._tensor import Tensor
+from ..nn.module import Module
+from ..random import generator
+from ..scope import within
+from .outline import fold
+from .rendering import Drawing as Drawing
+from .source import dot
+from .trace import trace
+
+
+def draw(
+    x: Any, *inputs: Any, depth: int | None = None, values: bool | Literal["auto"] = "auto", grads: bool = True
+) -> Drawing:
+    """Draw the graph of a Tensor, or of a Module called with sample inputs.
+
+    x: a recorded Tensor, such as a loss, before or after its `backward`; several in a tuple, list or dict; or a
+        Module, which is run once on `inputs`, in its mode, and stays as it was, as does the random generator.
+    depth: modules nested deeper than this are drawn as one box each, so 0 makes one box of a model and 1 shows
+        its layers. Default: everything, or as deep as 200 boxes allow; beyond that the earliest operations are left
+        out, and one box says how many.
+    values: "auto" writes out values of up to 4 elements, True gives mean and spread of larger ones too, as far as
+        the graph has kept them, False shows none.
+    grads: show gradients, as far as `backward` has left them: of up to 4 elements written out, else their norm.
+
+    Names are those given to `tg.tensor(name=)` or a parameter's in its model. A box's tooltip is the user's line.
+    Raises TypeError for anything else, ValueError for a Tensor that was not recorded and a negative depth.
+    """
+    if depth is not None and depth < 0:
+        raise ValueError(f"draw: expected depth >= 0, got {depth}")
+    if values not in ("auto", True, False):
+        raise ValueError(f'draw: values must be "auto", True or False, got {values!r}')
+    given: list[Tensor] = []
+    if isinstance(x, Module):
+        model, given = _sample(x, inputs)
+        with within(recording=True, generator=copy.deepcopy(generator())):
+            x = model(*given)
+    elif inputs:
+        raise TypeError(f"draw: inputs go with a Module, got {describe(x)} and {len(inputs)} inputs")
+    roots = list(_tensors(x))
+    return Drawing(dot(fold(trace(roots, given), depth), values, grads))
+
+
+def _sample(model: Module, inputs: tuple[Any, ...]) -> tuple[Module, list[Any]]:
+    """A copy of the model, with everything trainable, and inputs with the names of its parameters."""
+    names = list(inspect.signature(model.forward).parameters)
+    names += [f"input {i}" for i in range(len(names), len(inputs))]
+    given = [_input(value, name) for value, name in zip(inputs, names, strict=False)]
+    return copy.deepcopy(model).requires_grad_(True), given
+
+
+def _input(value: Any, name: str) -> Any:
+    """An array as a leaf, so that what is done to it is recorded; anything else as it is."""
+    if not isinstance(value, Tensor | np.ndarray):
+        return value
+    floating = value.dtype.kind == "f"
+    return Tensor(value, requires_grad=floating, name=getattr(value, "name", None) or name)
+
+
+def _tensors(x: Any) -> Any:
+    if isinstance(x, Tensor):
+        if x.node is None:
+            raise ValueError(
+                f"draw: {describe(x)} was not recorded, so there is no graph; compute it outside of no_grad() from a "
+                "tensor with requires_grad=True"
+            )
+        yield x
+    elif isinstance(x, dict | list | tuple) and len(x):
+        for part in x.values() if isinstance(x, dict) else x:
+            yield from _tensors(part)
+    else:
+        raise TypeError(f"draw: expected a Tensor, several in a list, or a Module and its inputs, got {describe(x)}")

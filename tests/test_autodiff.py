@@ -204,9 +204,10 @@ def test_views_never_change_behind_anyones_back(x):
     assert x.tolist() == [7, 8, 9]
 
 
-def test_assign_writes_in_place_when_nobody_else_looks(x):
+def test_assign_writes_in_place_when_nobody_else_looks():
+    x = tg.tensor(np.zeros(5), requires_grad=True)  # pictures keep smaller values
     memory = x.data.ctypes.data
-    x.assign([4, 5, 6])
+    x.assign([4, 5, 6, 7, 8])
     assert x.data.ctypes.data == memory
 
 

@@ -162,7 +162,7 @@ def _mean_backward(g: Any, saved: Any, needs: Any, z: Any, labels: Any, *, ignor
 
 
 @fused(forward=_mean_forward, backward=_mean_backward, name="cross_entropy")
-def _mean_cross_entropy(z: Any, labels: Any, *, ignore_index: int) -> Any:
+def _mean_cross_entropy(z: Any, labels: Any, *, ignore_index: int = -100) -> Any:
     return nll_loss(log_softmax(z, axis=1), labels, ignore_index=ignore_index)
 
 

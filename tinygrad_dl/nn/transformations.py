@@ -103,7 +103,7 @@ def _norm_backward(g: Any, saved: Any, needs: Any, x: Any, gamma: Any, beta: Any
 
 
 @fused(forward=_norm_forward, backward=_norm_backward, name="batch_norm")
-def _norm(x: Any, gamma: Any, beta: Any, *, eps: float) -> Any:
+def _norm(x: Any, gamma: Any, beta: Any, *, eps: float = 1e-5) -> Any:
     axes, shape, _ = _layout(x)
     mean = x.mean(axis=axes)
     centred = x - mean.reshape(shape)

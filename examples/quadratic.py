@@ -31,7 +31,7 @@ def main() -> None:
         cost.backward()
         optimizer.step()
         if step in (1, 10, 50, 200):
-            print(f"step {step:3d}: w = {w.item():.6f}, cost = {cost.item():.6f}")
+            print(f"step {step:3d}: w = {w.item():.6f}, cost = {cost.item():.1e}")
     for coefficients in ([1.0, -10.0, 25.0], [1.0, -20.0, 100.0], [2.0, 4.0, 0.0]):
         print(f"coefficients {coefficients}: w = {descend(np.array(coefficients)):.6f}")
 

@@ -137,7 +137,7 @@ def _mean_forward(z: Any, labels: Any, *, ignore_index: int) -> tuple[Any, Any]:
     n = len(labels) if kept is None else np.count_nonzero(kept)
     places = np.arange(0, z.size, z.shape[1])
     places += labels if kept is None else np.where(kept, labels, 0)
-    p = z - np.maximum.reduce(z, axis=1, keepdims=True)
+    p = np.subtract(z, np.maximum.reduce(z, axis=1, keepdims=True), order="C")  # `places` count in C order
     picked = p.take(places)
     np.exp(p, out=p)
     total = np.add.reduce(p, axis=1, keepdims=True)

@@ -70,6 +70,9 @@ def interp(x: Array, xp: Array, fp: Array, left: Array = None, right: Array = No
 def correlate(a: Array, v: Array, mode: str = "valid") -> Tensor:
     """The sums Σ a[k + n]·v[n] of two vectors, for every k where they overlap wholly ("valid"), at all ("full"), or
     so many times as the longer has elements ("same")."""
+    a, v = asarray(a), asarray(v)
+    if v.size > a.size:  # "same" is centred on the longer one
+        return flip(correlate(v, a, mode))
     return convolve(a, flip(v), mode)
 
 

@@ -25,10 +25,14 @@ if TYPE_CHECKING:
 
 @answers()
 def var(a: Array, axis: Axis = None, *, ddof: float = 0, keepdims: bool = False) -> Tensor:
-    """The mean of the squared deviations from the mean over axes; divides by n - ddof."""
+    """The mean of the squared deviations from the mean over axes; divides by n - ddof, or 0 where that is negative."""
     a = asarray(a)
     squares = square(a - mean(a, axis=axis, keepdims=True))
-    return sum(squares, axis=axis, keepdims=keepdims) / (count(a.shape, axis) - ddof)
+    return sum(squares, axis=axis, keepdims=keepdims) / _freedom(count(a.shape, axis) - ddof)
+
+
+def _freedom(n: float) -> float:
+    return n if n > 0 else 0
 
 
 @answers()
@@ -53,7 +57,9 @@ def average(a: Array, axis: int | None = None, weights: Array = None, *, keepdim
 
 @answers()
 def median(a: Array, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
-    """The middle element over axes, or the mean of the middle two; NaN if there is one."""
+    """The middle element over axes, or the mean of the middle two; NaN if there is one.
+
+    Of equal elements, those that a stable sort puts into the middle get the gradient."""
     a = asarray(a)
     ordered = sort(flatten_axes(a, axis))
     n = ordered.shape[-1]
@@ -89,13 +95,14 @@ def percentile(a: Array, q: Any, axis: Axis = None, *, keepdims: bool = False) -
 
 @answers()
 def cov(m: Array, y: Array = None, rowvar: bool = True, bias: bool = False, ddof: float | None = None) -> Tensor:
-    """The covariance matrix of variables in rows, or columns with rowvar=False; divides by n - 1, n, or n - ddof.
+    """The covariance matrix of variables in rows, or columns with rowvar=False; divides by n - 1, n, or n - ddof, or
+    0 where that is negative.
 
     y: more variables, in the same form."""
     parts = [atleast_2d(x) if rowvar or np.ndim(x) < 2 else x.T for x in (m, y) if x is not None]
     x = concatenate(parts) if len(parts) > 1 else parts[0]
     x = x - mean(x, axis=1, keepdims=True)
-    return squeeze(matmul(x, x.T) / (x.shape[1] - (1 - bias if ddof is None else ddof)))
+    return squeeze(matmul(x, x.T) / _freedom(x.shape[1] - (1 - bias if ddof is None else ddof)))
 
 
 @answers()
@@ -143,15 +150,16 @@ def nancumprod(a: Array, axis: int | None = None) -> Tensor:
 
 @answers()
 def nanmean(a: Array, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
-    """The mean of the elements that are not NaN."""
+    """The mean of the elements that are not NaN; NaN where there is none, with gradient 0."""
     return nansum(a, axis, keepdims=keepdims) / _present(asarray(a), axis, keepdims)
 
 
 @answers()
 def nanvar(a: Array, axis: Axis = None, *, ddof: float = 0, keepdims: bool = False) -> Tensor:
-    """The variance of the elements that are not NaN."""
+    """The variance of the elements that are not NaN; NaN where there are no more than ddof."""
     deviations = _without_nan(a - nanmean(a, axis, keepdims=True), 0)
-    return sum(square(deviations), axis=axis, keepdims=keepdims) / (_present(a, axis, keepdims) - ddof)
+    freedom = _present(a, axis, keepdims) - ddof
+    return sum(square(deviations), axis=axis, keepdims=keepdims) / where(freedom > 0, freedom, np.nan)
 
 
 @answers()

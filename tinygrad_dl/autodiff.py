@@ -92,8 +92,13 @@ def propagate(
             y = node if node.output is None else node.output
             try:
                 results = op.pull(node, tuple(g) if type(g) is list else g, targets, second) if joint else op.vjps
-                for r, target in zip(results, targets):  # noqa: B905 (strict= costs 0.1 µs)
-                    if r is None or target is None:
+                i = -1
+                for target in targets:  # counting by hand: `zip` would cost 0.15 of 2.8 µs
+                    i += 1
+                    if target is None:
+                        continue
+                    r = results[i]
+                    if r is None:
                         continue
                     if not joint:  # `Primitive.pull`, written out
                         r = r(g, y, *args, **static) if static else r(g, y, *args)

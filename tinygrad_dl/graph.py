@@ -106,11 +106,15 @@ class Node:
         self.saved = None
         if self.retain != 1:
             self.output = None
-        args, i = self.args, 0  # `enumerate` would cost 0.05 µs more
-        for parent in self.parents:
-            if parent is not None:
-                args[i] = parent
-            i += 1  # noqa: SIM113
+        args, parents = self.args, self.parents
+        if len(parents) == 2:  # written out: 0.06 µs less
+            a, b = parents
+            if a is not None:
+                args[0] = a
+            if b is not None:
+                args[1] = b
+        else:
+            self.args = [a if p is None else p for a, p in zip(args, parents, strict=True)]
 
 
 class Leaf(Node):

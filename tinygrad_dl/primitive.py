@@ -203,15 +203,14 @@ def operator(op: Primitive) -> tuple[Callable[[Any, Any], Tensor], Callable[[Any
     kernel, record, rules, drops = op.kernel, op._record, op.vjps, op.drops
 
     def method(self: Any, other: Any) -> Any:
-        names = None
+        a: Any = self.data
+        b, parent, names = other, None, None
         if isinstance(other, Handle):
             b, parent = other.data, other.node
             if parent is None and other.name is not None:
                 names = {1: other.name}
-        else:
-            b, parent = other, None
         try:
-            output = kernel(self.data, b)
+            output = kernel(a, b)
         except Exception as error:
             raise explain(error, op.name, (self, other), {}, current().path) from error
         node = self.node
@@ -222,7 +221,6 @@ def operator(op: Primitive) -> tuple[Callable[[Any, Any], Tensor], Callable[[Any
                 names = {**(names or {}), 0: self.name}
         elif not rules:
             return _unrecorded(output)
-        a: Any = self.data
         if drops:
             a = node if node is not None and 0 in drops else a
             b = parent if parent is not None and 1 in drops else b

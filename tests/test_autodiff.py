@@ -403,3 +403,10 @@ def test_propagate_can_stop_at_inner_nodes(x):
 def test_wrap_neither_copies_nor_checks():
     array = np.ones(2)
     assert wrap(array).data is array
+
+
+def test_the_gradient_of_a_number_broadcast_over_an_array_is_an_array():
+    x = tg.tensor(2.0, requires_grad=True)
+    (x * np.ones(6, np.float32)).sum().backward()
+    assert isinstance(x.grad.data, np.ndarray)
+    assert x.grad.numpy().tolist() == 6

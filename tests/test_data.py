@@ -19,7 +19,7 @@ def rows(loader):
 # Loader
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     n=st.integers(1, 50), batch_size=st.integers(1, 60), shuffle=st.booleans(), drop_last=st.booleans(),
     seed=st.none() | st.integers(0, 9),
@@ -338,7 +338,7 @@ def tasks(draw):
     return n, [c / n for c in counts] if draw(st.booleans()) else counts, counts, labels
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(tasks(), st.integers(0, 5))
 def test_no_example_is_lost_and_classes_are_shared(task, seed):
     n, sizes, counts, labels = task

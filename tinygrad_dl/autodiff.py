@@ -185,6 +185,7 @@ def _fit(r: Any, node: Node, parent: Node, second: bool) -> Any:
         if not op.elementwise or not _broadcasts(parent.shape, r.shape):
             raise ValueError(_wrong_shape(node, parent, r.shape))
         r = unbroadcast(r, parent.shape)
+        r = r if second else np.asarray(r)  # NumPy's sum of everything is no array
     return r if r.dtype == parent.dtype else r.astype(parent.dtype)
 
 

@@ -76,13 +76,21 @@ def vecdot(x1: Array, x2: Array, axis: int = -1) -> Tensor:
 @answers()
 def matvec(x1: Array, x2: Array) -> Tensor:
     """Matrices in the last two axes times vectors in the last axis, broadcast over the others."""
+    _expect("matvec", (x1, 2), (x2, 1))
     return getitem(matmul(x1, getitem(asarray(x2), (..., None))), (..., 0))
 
 
 @answers()
 def vecmat(x1: Array, x2: Array) -> Tensor:
     """Vectors in the last axis times matrices in the last two axes, broadcast over the others."""
+    _expect("vecmat", (x1, 1), (x2, 2))
     return getitem(matmul(getitem(asarray(x1), (..., None, slice(None))), x2), (..., 0, slice(None)))
+
+
+def _expect(who: str, *pairs: tuple[Array, int]) -> None:
+    for i, (x, ndim) in enumerate(pairs):
+        if np.ndim(x) < ndim:
+            raise ValueError(f"{who}: expected at least {ndim} axes in argument {i}, got shape {np.shape(x)}")
 
 
 @answers("tensordot", "linalg.tensordot")

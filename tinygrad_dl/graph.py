@@ -68,7 +68,7 @@ class Node:
 
     primitive: Primitive | None
     parents: Sequence[Node | None]
-    args: list[Any]  # arrays and scalars; the parent Node for what no rule reads, or was let go
+    args: Sequence[Any]  # arrays and scalars; the parent Node for what no rule reads, or was let go
     static: dict[str, Any]
     saved: Any  # what a fused forward left for its backward
     path: Path | None  # of the running module
@@ -109,10 +109,8 @@ class Node:
         args, parents = self.args, self.parents
         if len(parents) == 2:  # written out: 0.06 µs less
             a, b = parents
-            if a is not None:
-                args[0] = a
-            if b is not None:
-                args[1] = b
+            x, y = args
+            self.args = x if a is None else a, y if b is None else b
         else:
             self.args = [a if p is None else p for a, p in zip(args, parents, strict=True)]
 

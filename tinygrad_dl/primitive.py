@@ -111,7 +111,7 @@ class Primitive:
         node.order = next_order()
         node.output = node.origin = node.grad = node.spent = None
         node.retain = 0
-        if type(output) is not np.ndarray:
+        if type(output) is not _ndarray:
             if type(output) is tuple:
                 return tuple(wrap(y, Output(node, i, output)) for i, y in enumerate(output))
             output = np.asarray(output)
@@ -224,7 +224,7 @@ def operator(op: Primitive) -> tuple[Callable[[Any, Any], Tensor], Callable[[Any
         if drops:
             a = node if node is not None and 0 in drops else a
             b = parent if parent is not None and 1 in drops else b
-        return record(output, [a, b], [node, parent], _NO_STATIC, None, names, 2)
+        return record(output, (a, b), (node, parent), _NO_STATIC, None, names, 2)
 
     def reflected(self: Any, other: Any) -> Any:
         return op(other, self)
@@ -284,6 +284,7 @@ def fused(
 
 _NO_STATIC: dict[str, Any] = {}
 _FLOAT32 = np.dtype(np.float32)
+_ndarray = np.ndarray
 
 
 def _unrecorded(output: Any) -> Any:

@@ -228,3 +228,7 @@ def test_torch_names_are_answered_with_ours(name):
     with pytest.raises(AttributeError, match="write"):
         getattr(tg.tensor([1.0]), name)
     assert not hasattr(tg.tensor([1.0]), name)
+
+
+def test_the_repr_of_an_empty_tensor_has_its_shape():
+    assert repr(tg.tensor(np.zeros((3, 0)))) == "Tensor([], shape=(3, 0), dtype=float64)"

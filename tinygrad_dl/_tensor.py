@@ -152,9 +152,9 @@ class Tensor(Operators, Handle):
 
     def __repr__(self) -> str:
         kind = type(self).__name__
-        text = (
-            f"{kind}({np.array2string(self.data, separator=', ', prefix=kind + '(', threshold=100)}, dtype={self.dtype}"
-        )
+        values = np.array2string(self.data, separator=", ", prefix=kind + "(", threshold=100)
+        shape = "" if self.size else f", shape={self.shape}"
+        text = f"{kind}({values}{shape}, dtype={self.dtype}"
         if self.name:
             text += f", name={self.name!r}"
         if self.node is not None:

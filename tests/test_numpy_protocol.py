@@ -311,6 +311,10 @@ def test_comparisons_with_arrays_are_tensors():
         (lambda t: tg.sum(t, dim=0), "axis"),
         (lambda t: tg.mean(t, axis=0, keepdim=True), "keepdims"),
         (lambda t: tg.flip(t, dims=0), "axis"),
+        (lambda t: tg.var(t, dim=0), "axis"),
+        (lambda t: t.sum(dim=0), "axis"),
+        (lambda t: t.std(0, keepdim=True), "keepdims"),
+        (lambda t: tg.nn.functional.softmax(t, dim=0), "axis"),
     ],
 )
 def test_keywords_of_pytorch_name_the_right_one(call, right):

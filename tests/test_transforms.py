@@ -241,3 +241,12 @@ def test_checkpoint_of_several_outputs_and_nested(leaves):
 def test_checkpoint_refuses_other_results(leaves):
     with pytest.raises(TypeError, match="return Tensors, got float"):
         checkpoint(lambda h: 1.0, leaves[0])
+
+
+def test_gradients_of_an_inner_tensor_leave_the_graph_behind_it():
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    h = np.exp(x)
+    (g,) = tg.gradients((h * h).sum(), h)
+    np.testing.assert_allclose(g.numpy(), 2 * np.exp([1.0, 2.0]), rtol=1e-6)
+    h.sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), np.exp([1.0, 2.0]), rtol=1e-6)

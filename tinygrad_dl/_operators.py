@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from . import ops
+from ._spelling import spelled_methods
 from .graph import Handle
 from .primitive import operator
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 Axis = int | Sequence[int] | None
 
 
+@spelled_methods
 class Operators(Handle):
     """Mixed into Tensor."""
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+C = TypeVar("C")
 
 KEYWORDS = {"dim": "axis", "dims": "axis", "keepdim": "keepdims", "input": "the first argument"}
 
@@ -57,3 +63,28 @@ class Elsewhere:
 
     def __get__(self, tensor: Any, cls: Any = None) -> Any:
         raise AttributeError(f"Tensor has no attribute {self.name!r}; write {ELSEWHERE[self.name]}")
+
+
+def spelled(function: F) -> F:
+    """Decorate a function with an axis: called with `dim=` or `keepdim=`, it says what to write."""
+    known = inspect.signature(function).parameters
+
+    @functools.wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        for name in kwargs:
+            if name in KEYWORDS and name not in known:
+                raise TypeError(
+                    f"{function.__name__}: there is no {name}=; write {KEYWORDS[name]} for it (array functions have "
+                    "NumPy's spelling)"
+                )
+        return function(*args, **kwargs)
+
+    return checked  # type: ignore[return-value]
+
+
+def spelled_methods(cls: type[C]) -> type[C]:
+    """Decorate a class: `spelled` for all its methods with an axis."""
+    for name, method in list(vars(cls).items()):
+        if inspect.isfunction(method) and "axis" in inspect.signature(method).parameters:
+            setattr(cls, name, spelled(method))
+    return cls

@@ -69,8 +69,8 @@ def propagate(
             g = grads.pop(node)
             if wanted is not None and node in wanted:
                 found[node] = g
-                if stop:
-                    continue
+                if stop or not (useful and any(p in useful for p in node.parents)):
+                    continue  # what lies behind stays as it is
             if node.retain:
                 node.grad = g if node.retain == 2 or not second else g.data  # a Tensor may lead back to this node
             op = node.primitive

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import ops
+from .._spelling import spelled
 from ..primitive import Primitive, fused, primitive
 
 if TYPE_CHECKING:
@@ -190,21 +191,25 @@ def _log_softmax(x: Any, *, axis: int) -> Any:
     return shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
 
 
+@spelled
 def softmax(x: Any, axis: int = -1) -> Tensor:
     """eˣ / Σeˣ along an axis, without overflow; -inf gets probability 0, nothing but -inf gives NaN."""
     return _softmax(x, axis=axis)
 
 
+@spelled
 def log_softmax(x: Any, axis: int = -1) -> Tensor:
     """log(softmax(x)) along an axis, exact where the softmax underflows."""
     return _log_softmax(x, axis=axis)
 
 
+@spelled
 def logsumexp(x: Any, axis: int = -1, keepdims: bool = False) -> Tensor:
     """log(Σeˣ) along an axis, without overflow."""
     return ops.logsumexp(x, axis=axis, keepdims=keepdims)
 
 
+@spelled
 def hardmax(x: Any, axis: int = -1) -> Tensor:
     """1 at the first largest element along an axis, 0 elsewhere; no gradient."""
     return one_hot(np.argmax(x, axis=axis), x.shape[axis], axis=axis, dtype=x.dtype)
@@ -219,6 +224,7 @@ def _one_hot(labels: Any, num_classes: int, axis: int, dtype: Any) -> Any:
 _hot = primitive(_one_hot, None, name="one_hot")
 
 
+@spelled
 def one_hot(labels: Any, num_classes: int, axis: int = -1, dtype: Any = np.float32) -> Tensor:
     """Integer labels as zeros with a one, along a new axis of length num_classes.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from functools import reduce
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
+from .._spelling import spelled
 from ..graph import Handle
 from ..primitive import Primitive, answer, primitive
 
@@ -30,6 +32,8 @@ def answers(*names: str) -> Callable[[F], F]:
     """Decorate a composite: it answers to these functions of NumPy, by default to the one of its own name."""
 
     def register(function: F) -> F:
+        if "axis" in inspect.signature(function).parameters:
+            function = spelled(function)
         answer(function, numpy_functions(*(names or [function.__name__])))
         return function
 

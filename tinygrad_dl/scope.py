@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import _GeneratorContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -57,13 +57,13 @@ def within(**changes: Any) -> Iterator[None]:
         leave(token)
 
 
-def no_grad() -> Any:
+def no_grad() -> _GeneratorContextManager[None]:
     """Record no graph in a `with` block, or in a function that bears it as the decorator `@no_grad()`.
 
     Results computed there do not require grad. Per thread and per task."""
     return within(recording=False)
 
 
-def enable_grad() -> Any:
+def enable_grad() -> _GeneratorContextManager[None]:
     """Record the graph again inside a `no_grad()` block or function; same forms as `no_grad`."""
     return within(recording=True)

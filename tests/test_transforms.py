@@ -250,3 +250,32 @@ def test_gradients_of_an_inner_tensor_leave_the_graph_behind_it():
     np.testing.assert_allclose(g.numpy(), 2 * np.exp([1.0, 2.0]), rtol=1e-6)
     h.sum().backward()
     np.testing.assert_allclose(x.grad.numpy(), np.exp([1.0, 2.0]), rtol=1e-6)
+
+
+def test_the_hessian_of_several_arguments_is_made_of_blocks():
+    a, b = np.array([1.0, 2.0]), np.array([0.5, -1.0, 3.0])
+    blocks = tg.hessian(lambda a, b: (a * a * a).sum() * b.sum() + (b * b).sum(), argnums=(0, 1))(a, b)
+    expected = [
+        [np.diag(6 * a) * b.sum(), np.outer(3 * a * a, np.ones(3))],
+        [np.outer(np.ones(3), 3 * a * a), 2 * np.eye(3)],
+    ]
+    for row, rows in zip(blocks, expected, strict=True):
+        for block, matrix in zip(row, rows, strict=True):
+            np.testing.assert_allclose(block.numpy(), matrix, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda f: tg.grad(f)(np.ones(2)),
+        lambda f: tg.jacobian(f)(np.ones(2)),
+        lambda f: tg.hvp(f, (np.ones(2),), (np.ones(2),)),
+        lambda f: tg.vjp(f, np.ones(2)),
+        lambda f: tg.jvp(f, (np.ones(2),), (np.ones(2),)),
+    ],
+)
+def test_functions_of_several_results_are_refused(call):
+    with pytest.raises(TypeError, match="returns one Tensor, got"):
+        call(lambda x: (x, 2 * x))
+    with pytest.raises(TypeError, match="returns one Tensor, got None"):
+        call(lambda x: None)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from . import ops
+from ._source import describe
 from ._tensor import Tensor
 from .autodiff import propagate
 from .graph import Node, wrap
@@ -126,11 +127,9 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool 
         with enable_grad():
             result = f(*inner, **kwargs)
         y, aux = result if has_aux else (result, None)
-        if isinstance(y, np.ndarray | np.generic | float):  # it does not depend on the inputs
-            y = Tensor(y)
-        if not isinstance(y, Tensor) or y.size != 1:
-            got = f"shape {y.shape}" if isinstance(y, Tensor) else type(y).__name__
-            raise TypeError(f"grad: the function must return a one-element Tensor, got {got}; use jacobian for arrays")
+        y = _output(y, "grad")
+        if y.size != 1:
+            raise TypeError(f"grad: expected a function of one element, got shape {y.shape}; use jacobian for arrays")
         if y.node is None:
             found: Sequence[Any] = [None] * len(inputs)
         else:
@@ -166,7 +165,7 @@ def vjp(f: Function, *primals: Any) -> tuple[Tensor, Callable[[Any], tuple[Tenso
     inputs = [_input(x, "vjp") for x in primals]
     recording = current().recording
     with enable_grad():
-        y = f(*inputs)
+        y = _output(f(*inputs), "vjp")
     further = recording and y.node is not None and _depends_beyond(y, inputs)
 
     def pull(v: Any) -> tuple[Tensor, ...]:
@@ -186,7 +185,7 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[T
     inputs = [_input(x, "jvp") for x in primals]
     _match("jvp", inputs, tangents)
     with enable_grad():
-        y = f(*inputs)
+        y = _output(f(*inputs), "jvp")
     if y.node is None:
         return y.detach(), wrap(np.zeros_like(y.data))
     v = Tensor(np.zeros_like(y.data), requires_grad=True)
@@ -206,9 +205,9 @@ def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[T
     inputs = [_input(x, "hvp") for x in primals]
     _match("hvp", inputs, tangents)
     with enable_grad():
-        y = f(*inputs)
+        y = _output(f(*inputs), "hvp")
     if y.size != 1:
-        raise TypeError(f"hvp: the function must return a one-element Tensor, got shape {y.shape}")
+        raise TypeError(f"hvp: expected a function of one element, got shape {y.shape}; sum it")
     zeros = [wrap(np.zeros_like(x.data)) for x in inputs]
     products: Sequence[Any] = zeros
     if y.node is not None:
@@ -226,6 +225,15 @@ def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[T
             )
     filled = tuple(z if p is None else p for p, z in zip(products, zeros, strict=True))
     return y.detach(), filled[0] if len(filled) == 1 else filled
+
+
+def _output(y: Any, who: str) -> Tensor:
+    """What the function returned; an array, which depends on no input, as a Tensor."""
+    if isinstance(y, np.ndarray | np.generic | float):
+        return Tensor(y)
+    if not isinstance(y, Tensor):
+        raise TypeError(f"{who}: expected a function that returns one Tensor, got {describe(y)}")
+    return y
 
 
 def _match(who: str, primals: Sequence[Tensor], tangents: Sequence[Any]) -> None:
@@ -247,7 +255,7 @@ def jacobian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
             inner[i] = x
         recording = current().recording
         with enable_grad():
-            y = f(*inner, **kwargs)
+            y = _output(f(*inner, **kwargs), "jacobian")
         second = recording and y.node is not None and _depends_beyond(y, inputs)
         rows: list[list[Any]] = [[] for _ in inputs]
         for k in range(y.size):
@@ -269,6 +277,11 @@ def jacobian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     return matrix
 
 
-def hessian(f: Function, argnums: int = 0) -> Function:
-    """A function that gives the Hessian, of shape `x.shape + x.shape`, of a function with a one-element result."""
-    return jacobian(grad(f, argnums), argnums)
+def hessian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
+    """A function that gives the Hessian, of shape `x.shape + x.shape`, of a function with a one-element result.
+
+    With several argnums, a tuple of tuples: block [i][j] has shape `x_i.shape + x_j.shape`."""
+    if isinstance(argnums, int):
+        return jacobian(grad(f, argnums), argnums)
+    blocks = [jacobian(grad(f, i), tuple(argnums)) for i in argnums]
+    return lambda *args, **kwargs: tuple(block(*args, **kwargs) for block in blocks)

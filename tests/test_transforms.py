@@ -279,3 +279,22 @@ def test_functions_of_several_results_are_refused(call):
         call(lambda x: (x, 2 * x))
     with pytest.raises(TypeError, match="returns one Tensor, got None"):
         call(lambda x: None)
+
+
+def test_checkpoint_repeats_the_draws_of_a_layers_own_generator():
+    layer = tg.nn.Dropout(0.5, rng=3)
+    x = tg.tensor(np.ones(50), requires_grad=True)
+    y = tg.checkpoint(lambda t: tg.checkpoint(layer, t) + layer(t), x)
+    state = layer.rng.bit_generator.state
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), y.detach().numpy())
+    assert layer.rng.bit_generator.state == state
+
+
+def test_checkpoint_remembers_its_arguments_as_they_were():
+    x = tg.tensor([0.1, 0.2, 0.3], requires_grad=True)
+    h = x * 3
+    y = tg.checkpoint(np.sin, h).sum()
+    h *= 100
+    y.backward()
+    np.testing.assert_allclose(x.grad.numpy(), 3 * np.cos([0.3, 0.6, 0.9]), rtol=1e-6)

@@ -19,15 +19,16 @@ def checkpoint(f: Callable[..., Any], *args: Any) -> Any:
     """`f(*args)`, without keeping what f computes on the way for the backward pass, which runs f again.
 
     args: Tensors, or anything else f takes; f returns a Tensor or a tuple of Tensors, and may use
-        parameters of a module. The second run sees the same random numbers (of `tg.random`'s generator) and
-        updates no state: batch-norm statistics count once. Gradients of any order are those of `f(*args)`.
+        parameters of a module. The second run sees the same random numbers, as far as they are drawn by this
+        library, and updates no state: batch-norm statistics count once. Gradients of any order are those of `f(*args)`.
     Raises TypeError if f returns anything else.
     """
     if not current().recording:
         return f(*args)
     call = _Checkpoint(f, args)
     start = next_order()
-    result = f(*args)
+    with within(sources=call.noted):
+        result = f(*args)
     outputs = result if isinstance(result, tuple) else (result,)
     for y in outputs:
         if not isinstance(y, Handle):
@@ -44,6 +45,11 @@ def _value(parent: Node, args: Sequence[Any]) -> Any:
         tensor = parent.tensor()
         return parent if tensor is None else tensor.data
     return next((a.data for a in args if isinstance(a, Handle) and a.node is parent), parent)
+
+
+def _as_now(arg: Any) -> Any:
+    """A result as it is now, whatever `t *= v` makes of its handle later; leaves and anything else themselves."""
+    return wrap(arg.data, arg.node) if isinstance(arg, Handle) and not isinstance(arg.node, Leaf) else arg
 
 
 def _boundary(nodes: Sequence[Node | None], start: int) -> list[Node]:
@@ -67,15 +73,25 @@ class _Checkpoint(Primitive):
 
     def __init__(self, f: Callable[..., Any], args: tuple[Any, ...]) -> None:
         super().__init__(lambda *arrays: None, (None,), "checkpoint", elementwise=False)
-        self.f, self.inputs, self.joint, self.drops = f, args, True, ()
+        self.f, self.inputs, self.joint, self.drops = f, [_as_now(a) for a in args], True, ()
         self.bits = copy.deepcopy(generator().bit_generator)
         self.scope = current()
+        self.named: dict[int, tuple[np.random.Generator, np.random.Generator]] = {}  # as found, by identity
+
+    def noted(self, rng: np.random.Generator) -> np.random.Generator:
+        """A generator that the first run names, after a copy for the second run."""
+        outer = self.scope.sources
+        source = rng if outer is None else outer(rng)
+        self.named.setdefault(id(rng), (rng, copy.deepcopy(source)))
+        return source
 
     def pull(self, node: Node, g: Any, targets: Sequence[Node | None], second: bool) -> Sequence[Any]:
         rng = np.random.Generator(copy.deepcopy(self.bits))
         place = {"module": self.scope.module, "path": self.scope.path}
-        with within(recording=True, replaying=True, generator=rng, **place):
-            again = self.f(*self.inputs)
+        named = {key: copy.deepcopy(found) for key, (_, found) in self.named.items()}
+        sources = lambda rng: named.get(id(rng), rng)
+        with within(recording=True, replaying=True, generator=rng, sources=sources, **place):
+            again = self.f(*[_as_now(a) for a in self.inputs])
         pairs = zip(again, g, strict=True) if isinstance(again, tuple) else [(again, g)]
         seeds = [
             (y.node, wrap(gy) if second and not isinstance(gy, Handle) else gy) for y, gy in pairs if gy is not None

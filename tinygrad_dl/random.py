@@ -47,7 +47,8 @@ def generator(rng: Source = None) -> np.random.Generator:
     if rng is None:
         return current().generator or _process
     if isinstance(rng, np.random.Generator):
-        return rng
+        sources = current().sources
+        return rng if sources is None else sources(rng)
     if isinstance(rng, int | np.integer) and not isinstance(rng, bool):
         return np.random.default_rng(rng)
     raise TypeError(f"rng: expected a seed, a numpy.random.Generator or None, got {type(rng).__name__}")

@@ -6,7 +6,7 @@ A new thread starts with the defaults; `contextvars` carries the record through 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import _GeneratorContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -39,6 +39,7 @@ class Scope:
     module: Any = None
     path: Path | None = None
     generator: np.random.Generator | None = None
+    sources: Callable[[np.random.Generator], np.random.Generator] | None = None
 
 
 _SCOPE: ContextVar[Scope] = ContextVar("tinygrad_dl.scope", default=Scope())

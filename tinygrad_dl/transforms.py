@@ -114,10 +114,7 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool 
     """A function that returns `(f(*args), gradient)`; see `grad`."""
 
     def differentiated(*args: Any, **kwargs: Any) -> Any:
-        numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-        for i in numbers:
-            if not -len(args) <= i < len(args):
-                raise ValueError(f"grad: argnums names argument {i}, but {len(args)} were given")
+        numbers = _numbers("grad", argnums, len(args))
         trees = [args[i] for i in numbers]
         inputs = [_input(x, "grad") for x in _leaves(trees)]
         inner = list(args)
@@ -227,6 +224,20 @@ def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[T
     return y.detach(), filled[0] if len(filled) == 1 else filled
 
 
+def _numbers(who: str, argnums: int | Sequence[int], given: int) -> list[int]:
+    """The arguments that argnums names, counted from 0."""
+    numbers = [argnums] if isinstance(argnums, int) else list(argnums)
+    for i in numbers:
+        if not isinstance(i, int):
+            raise TypeError(f"{who}: expected integers in argnums, got {i!r}")
+        if not -given <= i < given:
+            raise ValueError(f"{who}: argnums names argument {i}, but {given} were given")
+    numbers = [i % given for i in numbers]
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f"{who}: argnums names an argument twice: {argnums}")
+    return numbers
+
+
 def _output(y: Any, who: str) -> Tensor:
     """What the function returned; an array, which depends on no input, as a Tensor."""
     if isinstance(y, np.ndarray | np.generic | float):
@@ -248,7 +259,7 @@ def jacobian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     """A function that gives the Jacobian of f, of shape `y.shape + x.shape`, one per argument in argnums."""
 
     def matrix(*args: Any, **kwargs: Any) -> Any:
-        numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+        numbers = _numbers("jacobian", argnums, len(args))
         inputs = [_input(args[i], "jacobian") for i in numbers]
         inner = list(args)
         for i, x in zip(numbers, inputs, strict=True):

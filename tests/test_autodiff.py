@@ -410,3 +410,23 @@ def test_the_gradient_of_a_number_broadcast_over_an_array_is_an_array():
     (x * np.ones(6, np.float32)).sum().backward()
     assert isinstance(x.grad.data, np.ndarray)
     assert x.grad.numpy().tolist() == 6
+
+
+def test_the_mean_of_many_half_precision_numbers_has_a_gradient():
+    a = tg.tensor(np.ones(70000, np.float16), requires_grad=True)
+    a.mean().backward()
+    np.testing.assert_allclose(a.grad[0].item(), 1 / 70000, rtol=2e-3)
+
+
+def test_a_leaf_cast_between_forward_and_backward_is_an_error():
+    layer = tg.nn.Linear(2, 1)
+    y = layer(np.ones((1, 2), np.float32)).sum()
+    layer.astype("float64")
+    with pytest.raises(RuntimeError, match="cast, or frozen and thawed"):
+        y.backward()
+
+
+def test_an_integer_tensor_does_not_swallow_a_gradient():
+    t = tg.tensor([0, 0])
+    with pytest.raises(TypeError, match="int64 tensor cannot hold"):
+        t[0] = tg.tensor(1.5, requires_grad=True)

@@ -264,3 +264,12 @@ def test_pytorch_lets_these_pass():
     assert torch.autograd.gradcheck(Scaled.apply, (a,))
     assert not check(*BUGS["missing sum over the broadcast axis"][:1], X, Y[0])
     assert not check(scaled(1.001), X)
+
+
+def test_models_that_f_closes_over_keep_their_buffers():
+    model = tg.nn.Sequential(tg.nn.Linear(4, 3), tg.nn.BatchNorm1d(3)).astype("float64")
+    x = np.random.default_rng(0).normal(size=(6, 4))
+    before = {name: t.numpy().copy() for name, t in model.state_dict().items()}
+    assert tg.gradcheck(lambda x: model(x), x)
+    assert tg.gradcheck(lambda x: model(x), x, wrt=list(model.parameters()))
+    assert all(np.array_equal(before[name], t.numpy()) for name, t in model.state_dict().items())

@@ -352,6 +352,13 @@ def test_an_average_covers_one_over_one_minus_beta_values(beta, days):
     assert abs(last / (1 - beta) - 1 / math.e) < 0.13
 
 
+@pytest.mark.parametrize("make", [tg.tensor, np.array])
+def test_averages_of_whole_numbers_are_floating(make):
+    average = optim.ExponentialAverage(0.5)
+    average.update(make([1, 2]))
+    np.testing.assert_allclose(average.update(make([2, 4])), [5 / 3, 10 / 3])
+
+
 def test_averages_of_a_model():
     model = nn.Linear(2, 3)
     average = optim.ExponentialAverage(0.9)
@@ -364,3 +371,15 @@ def test_averages_of_a_model():
     model.load_state_dict(state)
     with pytest.raises(ValueError, match="other names or shapes"):
         average.update(nn.Linear(2, 4))
+
+
+def test_the_state_of_another_optimizer_is_refused():
+    p = nn.Parameter(np.ones(2))
+    sgd, adam = optim.SGD([p], momentum=0.9), optim.Adam([p])
+    p.grad = np.ones(2)
+    sgd.step()
+    with pytest.raises(ValueError, match="another optimizer's"):
+        adam.load_state_dict(sgd.state_dict())
+    with pytest.raises(KeyError, match="param_groups"):
+        adam.load_state_dict({})
+    adam.step()

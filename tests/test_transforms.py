@@ -298,3 +298,20 @@ def test_checkpoint_remembers_its_arguments_as_they_were():
     h *= 100
     y.backward()
     np.testing.assert_allclose(x.grad.numpy(), 3 * np.cos([0.3, 0.6, 0.9]), rtol=1e-6)
+
+
+def test_products_are_recorded_in_their_tangents():
+    x = np.array([1.0, 2.0])
+    slope = tg.grad(lambda u: tg.jvp(lambda z: z**2, (x,), (u,))[1].sum())(np.ones(2))
+    np.testing.assert_allclose(slope.numpy(), 2 * x)
+    slope = tg.grad(lambda u: tg.hvp(lambda z: (z**3).sum(), (x,), (u,))[1].sum())(np.ones(2))
+    np.testing.assert_allclose(slope.numpy(), 6 * x)
+    slope = tg.grad(lambda a: tg.hvp(lambda z: (z**3).sum() * a, (x,), (np.ones(2),))[0])(np.array(2.0))
+    np.testing.assert_allclose(slope.item(), (x**3).sum())
+
+
+def test_checkpoint_asks_for_no_gradient_where_there_is_none():
+    y, i = tg.checkpoint(lambda x: (x * 2, x.argmax()), tg.tensor([1.0, 2.0], requires_grad=True))
+    assert y.requires_grad
+    assert not i.requires_grad
+    assert not tg.checkpoint(lambda x: x * 2, tg.tensor([1.0])).requires_grad

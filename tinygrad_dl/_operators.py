@@ -43,10 +43,15 @@ class Operators(Handle):
         return ops.getitem(self, index)
 
     def __setitem__(self, index: Any, value: Any) -> None:
+        if isinstance(value, Handle) and value.node is not None and self.data.dtype.kind != "f":
+            raise TypeError(f"`t[i] = v`: a {self.data.dtype} tensor cannot hold a value that requires grad; cast it")
         self._update(lambda: ops.setitem(self, index, value), "t[i] = v")
 
     def __divmod__(self, other: Any) -> tuple[Tensor, Tensor]:
         return ops.floor_divide(self, other), ops.remainder(self, other)
+
+    def __rdivmod__(self, other: Any) -> tuple[Tensor, Tensor]:
+        return ops.floor_divide(other, self), ops.remainder(other, self)
 
     __add__, __radd__ = operator(ops.add)
     __sub__, __rsub__ = operator(ops.subtract)

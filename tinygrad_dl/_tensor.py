@@ -175,9 +175,16 @@ class Tensor(Operators, Handle):
         seed = self.seed_gradient(gradient, create_graph)
         retain = create_graph if retain_graph is None else retain_graph
         found = propagate([(self.node, seed)], second=create_graph, retain=retain)  # type: ignore[list-item]
+        for leaf in found:
+            target = leaf.tensor()  # type: ignore[attr-defined]
+            if target is not None and type(target.node) is Leaf and target.node is not leaf:
+                raise RuntimeError(
+                    f"backward: a {leaf.dtype} tensor of shape {leaf.shape}{_named(target)} was cast, or frozen and "
+                    "thawed, after its value was used; compute the loss again"
+                )
         while found:
             leaf, g = found.popitem()
-            target: Tensor | None = leaf.tensor()  # type: ignore[attr-defined]
+            target = leaf.tensor()  # type: ignore[attr-defined]
             if target is None or target.node is not leaf:
                 continue
             new: Tensor = g if create_graph else wrap(g)
@@ -352,7 +359,7 @@ class Tensor(Operators, Handle):
             self.data,
             self.requires_grad,
             self.name,
-            self._grad,
+            None if self._grad is None else self._grad.detach(),
             getattr(self, "__dict__", None),
         )
 

@@ -34,6 +34,8 @@ def checkpoint(f: Callable[..., Any], *args: Any) -> Any:
         if not isinstance(y, Handle):
             raise TypeError(f"checkpoint: expected f to return Tensors, got {type(y).__name__}")
     parents = _boundary([y.node for y in outputs], start)
+    if not parents:
+        return result
     arrays = [_value(p, args) for p in parents]
     plain = tuple(y.data for y in outputs)
     return call._record(plain if isinstance(result, tuple) else plain[0], arrays, parents, {}, None, None, 2)

@@ -113,7 +113,9 @@ class Primitive:
         node.retain = 0
         if type(output) is not _ndarray:
             if type(output) is tuple:
-                return tuple(wrap(y, Output(node, i, output)) for i, y in enumerate(output))
+                return tuple(
+                    wrap(y, Output(node, i, output)) if y.dtype.kind == "f" else wrap(y) for i, y in enumerate(output)
+                )
             output = np.asarray(output)
         node.shape = output.shape
         dtype = node.dtype = output.dtype

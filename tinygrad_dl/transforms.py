@@ -15,7 +15,7 @@ from . import ops
 from ._source import describe
 from ._tensor import Tensor
 from .autodiff import propagate
-from .graph import Node, wrap
+from .graph import Leaf, Node, wrap
 from .scope import current, enable_grad
 
 Function = Callable[..., Any]
@@ -92,7 +92,9 @@ def _input(x: Any, who: str) -> Tensor:
 
 
 def _depends_beyond(y: Tensor, inputs: Sequence[Tensor]) -> bool:
-    """Does y depend on anything that requires grad besides these inputs' own leaves?"""
+    """Does y depend on anything that requires grad besides these inputs' own leaves?
+
+    A leaf whose Tensor is gone, such as the input of a transform inside f, can be asked for nothing."""
     own = {x.node for x in inputs}
     seen: set[Node] = set()
     stack = [y.node]
@@ -104,7 +106,7 @@ def _depends_beyond(y: Tensor, inputs: Sequence[Tensor]) -> bool:
         if node in own:
             if node.parents:  # an alias: the caller's own graph goes on behind it
                 return True
-        elif not node.parents:
+        elif isinstance(node, Leaf) and node.tensor() is not None:
             return True
         stack.extend(node.parents)
     return False
@@ -188,7 +190,7 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[T
     v = Tensor(np.zeros_like(y.data), requires_grad=True)
     pulled = gradients(y, inputs, v, create_graph=True, allow_unused=True)
     pairs = [(g, t) for g, t in zip(pulled, tangents, strict=True) if g is not None and g.node is not None]
-    second = current().recording and _depends_beyond(y, inputs)
+    second = current().recording and (_depends_beyond(y, inputs) or _recorded(tangents))
     found = gradients(
         [g for g, _ in pairs], v, [t for _, t in pairs], create_graph=second, retain_graph=True, allow_unused=True
     )[0]
@@ -207,10 +209,12 @@ def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[T
         raise TypeError(f"hvp: expected a function of one element, got shape {y.shape}; sum it")
     zeros = [wrap(np.zeros_like(x.data)) for x in inputs]
     products: Sequence[Any] = zeros
+    beyond = False
     if y.node is not None:
         first = gradients(y, inputs, create_graph=True, allow_unused=True)
         pairs = [(g, t) for g, t in zip(first, tangents, strict=True) if g is not None and g.node is not None]
-        second = current().recording and _depends_beyond(y, inputs)
+        beyond = current().recording and _depends_beyond(y, inputs)
+        second = beyond or (current().recording and _recorded(tangents))
         if pairs:
             products = gradients(
                 [g for g, _ in pairs],
@@ -221,7 +225,11 @@ def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[T
                 allow_unused=True,
             )
     filled = tuple(z if p is None else p for p, z in zip(products, zeros, strict=True))
-    return y.detach(), filled[0] if len(filled) == 1 else filled
+    return (y if beyond else y.detach()), filled[0] if len(filled) == 1 else filled
+
+
+def _recorded(tangents: Sequence[Any]) -> bool:
+    return any(isinstance(t, Tensor) and t.requires_grad for t in tangents)
 
 
 def _numbers(who: str, argnums: int | Sequence[int], given: int) -> list[int]:

@@ -14,6 +14,7 @@ from .._source import describe
 from .._tensor import Tensor
 from ..graph import Array, Leaf, wrap
 from ..random import generator
+from ..scope import within
 from .audit import frozen
 
 Outputs = list[tuple[str, Tensor]]
@@ -75,7 +76,8 @@ class Subject:
             tensor.data = data
         leaf = self.arguments[moved].leaf
         if array is not None and leaf is not None:
-            leaf.assign(array)
+            with within(replaying=False):  # `assign` does nothing inside f: what f keeps stays as it is
+                leaf.assign(array)
         tensors = []
         for i, argument in enumerate(self.arguments):
             tensor = argument.leaf

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import ops
+from .._spelling import spelled
 from .._tensor import Tensor
 from . import functional as F
 from .module import Module
@@ -95,6 +96,7 @@ class Tanh(_Activation):
 class Softmax(_Activation):
     """eˣ / Σeˣ along an axis."""
 
+    @spelled
     def __init__(self, axis: int = -1) -> None:
         self.axis = axis
 
@@ -105,6 +107,7 @@ class Softmax(_Activation):
 class LogSoftmax(_Activation):
     """log(softmax(x)) along an axis."""
 
+    @spelled
     def __init__(self, axis: int = -1) -> None:
         self.axis = axis
 

@@ -145,7 +145,7 @@ erf = primitive(_erf, lambda g, _y, x: g * (2 / math.sqrt(math.pi) * np.exp(-x *
 
 def _shifted(x: Any, axis: int) -> Any:
     """A fresh floating array whose largest element along the axis is 0."""
-    d = x - np.maximum.reduce(x, axis=axis, keepdims=True)
+    d = np.asarray(x - np.maximum.reduce(x, axis=axis, keepdims=True)) if x.size else x.copy()
     return d if d.dtype.kind == "f" else d.astype(np.float64)
 
 
@@ -157,7 +157,7 @@ def _softmax_forward(x: Any, *, axis: int) -> tuple[Any, Any]:
 
 
 def _softmax_backward(g: Any, y: Any, needs: Any, x: Any, *, axis: int) -> Any:
-    dx = g * y
+    dx = np.asarray(g * y)
     dx -= y * np.add.reduce(dx, axis=axis, keepdims=True)
     return (dx,)
 
@@ -175,12 +175,13 @@ def _peak(x: Any, axis: int) -> Any:
 
 def _log_softmax_forward(x: Any, *, axis: int) -> tuple[Any, Any]:
     y = _shifted(x, axis)
-    y -= np.log(np.add.reduce(np.exp(y), axis=axis, keepdims=True))
+    if y.size:
+        y -= np.log(np.add.reduce(np.exp(y), axis=axis, keepdims=True))
     return y, y
 
 
 def _log_softmax_backward(g: Any, y: Any, needs: Any, x: Any, *, axis: int) -> Any:
-    dx = np.exp(y)
+    dx = np.asarray(np.exp(y))
     dx *= np.add.reduce(g, axis=axis, keepdims=True)
     return (np.subtract(g, dx, out=dx),)
 

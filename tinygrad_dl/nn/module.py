@@ -138,7 +138,9 @@ class Module(Holder):
         return _tree(self, ())
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_path"}
+        """Without the latest call's place; results that the module keeps are copied without their graphs."""
+        parts = ((name, value) for name, value in self.__dict__.items() if name != "_path")
+        return {n: v.detach() if isinstance(v, Tensor) and not v.is_leaf else v for n, v in parts}
 
 
 def _children(value: Any, prefix: str = "", above: tuple[Any, ...] = ()) -> Iterator[tuple[str, Module]]:

@@ -96,7 +96,7 @@ sum = primitive(
 mean = primitive(
     _mean,
     lambda g, _y, _a, axis=None, dtype=None, keepdims=False: broadcast_to(
-        _restore(g / count(_a.shape, axis), _a.shape, axis, keepdims), shape=_a.shape
+        _restore(g * (1 / (count(_a.shape, axis) or 1)), _a.shape, axis, keepdims), shape=_a.shape
     ),
     name="mean",
     numpy=np.mean,

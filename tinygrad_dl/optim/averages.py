@@ -51,14 +51,10 @@ class ExponentialAverage:
 
 
 def _parts(value: Any) -> dict[str, Any]:
+    """Copies by name; a single value, which has the name "", is floating."""
     if hasattr(value, "state_dict"):
         return {name: tensor.data for name, tensor in value.state_dict().items()}
-    if isinstance(value, Tensor):
-        return {"": value.detach().numpy().copy()}
-    return {
-        "": np.array(value, np.float64) if isinstance(value, np.ndarray) and value.dtype.kind != "f" else _copy(value)
-    }
-
-
-def _copy(value: Any) -> Any:
-    return value.copy() if isinstance(value, np.ndarray) else float(value)
+    if not isinstance(value, Tensor | np.ndarray):
+        return {"": float(value)}
+    array = value.data if isinstance(value, Tensor) else value
+    return {"": array.astype(array.dtype if array.dtype.kind == "f" else np.float64)}

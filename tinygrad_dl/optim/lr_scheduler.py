@@ -158,9 +158,9 @@ class OneCycleLR(Schedule):
         last = first / self.final_div_factor
         top = self.pct_start * self.total_steps - 1
         if count <= top:
-            start, end, share = first, self.max_lr, count / top
+            start, end, share = first, self.max_lr, count / top if top > 0 else 1.0
         else:
-            start, end, share = self.max_lr, last, (count - top) / (self.total_steps - 1 - top)
+            start, end, share = self.max_lr, last, (count - top) / max(self.total_steps - 1 - top, 1)
         return end + (start - end) / 2 * (1 + math.cos(math.pi * share))
 
 

@@ -156,6 +156,8 @@ class Optimizer:
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a `state_dict()`. Everything is checked before anything changes."""
+        if not {"state", "param_groups"} <= set(state_dict):
+            raise KeyError(f"{self._name}.load_state_dict: expected 'state' and 'param_groups', got {list(state_dict)}")
         saved = state_dict["param_groups"]
         if [len(g["params"]) for g in saved] != [len(g["params"]) for g in self.param_groups]:
             have, got = [len(g["params"]) for g in self.param_groups], [len(g["params"]) for g in saved]
@@ -180,6 +182,13 @@ class Optimizer:
                     state[p][key] = int(array) if key == "step" else value
         groups = [{**old, **new, "params": old["params"]} for old, new in zip(self.param_groups, saved, strict=True)]
         for group in groups:
+            for p in group["params"]:
+                wanted = {"step", *self.init_state(p, group)}
+                if p in state and not wanted <= set(state[p]):
+                    raise ValueError(
+                        f"{self._name}.load_state_dict: expected {sorted(wanted)} of each parameter, got "
+                        f"{sorted(state[p])}; the state is another optimizer's"
+                    )
             self.check({k: group[k] for k in self.defaults})
         self.param_groups, self.state = groups, state
 

@@ -86,7 +86,9 @@ def _layers(lib: Any, sizes: tuple[int, ...]) -> list[Any]:
 
 
 def step(sizes: tuple[int, ...], batch: int, target: float, threads: int) -> None:
-    """A training step: batch norm, ReLU, dropout 0.2, cross-entropy, Adam."""
+    """A training step: batch norm, ReLU, dropout 0.2, cross-entropy, Adam; the threads are everybody's."""
+    if threads_of_blas := _peer("threadpoolctl"):
+        threads_of_blas.threadpool_limits(threads, user_api="blas")
     x, y = RNG.normal(size=(batch, sizes[0])).astype(np.float32), RNG.integers(0, sizes[-1], batch)
     tg.seed(0)
     model = nn.Sequential(*_layers(nn, sizes))
@@ -124,8 +126,8 @@ def step(sizes: tuple[int, ...], batch: int, target: float, threads: int) -> Non
         contestants["PyTorch eager, default Adam"] = pytorch
     shape = "-".join(map(str, sizes))
     table(
-        f"training step {shape}, batch {batch}, PyTorch on {threads} threads",
-        alternate(contestants, rounds=15, number=10),
+        f"training step {shape}, batch {batch}, {threads} thread{'s' * (threads > 1)}",
+        alternate(contestants, rounds=25, number=10),
         "tinygrad_dl",
         {"PyTorch eager, default Adam": target},
     )

@@ -6,7 +6,7 @@ import mpmath as mp
 import numpy as np
 from op_table_row import Row, boolean, each, exact, frozen, inside, positive, real, rows
 from scipy import special
-from test_random import plain_threefry
+from test_random import plain_words
 
 from tinygrad_dl import random
 from tinygrad_dl.nn import activations, objectives, transformations
@@ -89,9 +89,7 @@ def standard(x, mean, var, weight, bias, eps=1e-5):
 
 
 def words(key, shape):
-    n = math.prod(shape)
-    flat = [w for i in range((n + 1) // 2) for w in plain_threefry(i, int(key))][:n]
-    return np.array(flat, np.uint32).reshape(shape)
+    return np.array(plain_words(int(key), math.prod(shape)), np.uint32).reshape(shape)
 
 
 def dropped(x, key, p, factor):

@@ -10,34 +10,31 @@ import tinygrad_dl as tg
 from tinygrad_dl import random
 
 
-def test_threefry_gives_the_published_known_answers(monkeypatch):
-    # Random123's known-answer file: counter 0, key 0
-    assert [hex(w) for w in random.bits(np.uint64(0), shape=2)] == ["0x9d1c5ec6", "0x8bd50731"]
-    monkeypatch.setattr(random, "ROUNDS", 20)
-    assert [hex(w) for w in random.bits(np.uint64(0), shape=2)] == ["0x6b200159", "0x99ba4efe"]
+def test_bits_give_the_known_answers():
+    # of the paper's Java class (java.util.SplittableRandom's mixer), seeds 0 and 1234567
+    assert random.bits(np.uint64(0), shape=2).view(np.uint64).tolist() == [0xE220A8397B1DCDAF]
+    expected = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
+    assert random.bits(np.uint64(1234567), shape=8).view(np.uint64).tolist() == expected
 
 
-def plain_threefry(counter, key, rounds=13):
-    """The cipher of one counter, as the paper's figure has it, on Python integers."""
-    rotations, mask = (13, 15, 26, 6, 17, 29, 16, 24), 0xFFFFFFFF
-    keys = [key & mask, key >> 32, (key & mask) ^ (key >> 32) ^ 0x1BD11BDA]
-    a, b = (counter + keys[0]) & mask, keys[1]
-    for i in range(rounds):
-        a = (a + b) & mask
-        r = rotations[i % 8]
-        b = ((b << r | b >> (32 - r)) & mask) ^ a
-        if i % 4 == 3:
-            j = i // 4 + 1
-            a, b = (a + keys[j % 3]) & mask, (b + keys[(j + 1) % 3] + j) & mask
-    return a, b
+def plain_words(key, n):
+    """n words of SplitMix64, as the paper's figure has it, on Python integers."""
+    mask, words = 2**64 - 1, []
+    for i in range((n + 1) // 2):
+        z = (key + (i + 1) * 0x9E3779B97F4A7C15) & mask
+        z = ((z ^ z >> 30) * 0xBF58476D1CE4E5B9) & mask
+        z = ((z ^ z >> 27) * 0x94D049BB133111EB) & mask
+        z ^= z >> 31
+        words += [z & 0xFFFFFFFF, z >> 32]
+    return words[:n]
 
 
-@pytest.mark.parametrize("key", [1, 2**32, 0xDEADBEEF12345678, 2**64 - 1])
-def test_bits_equal_the_cipher_word_by_word(key):
+@pytest.mark.parametrize("key", [0, 1, 2**32, 0xDEADBEEF12345678, 2**64 - 1])
+def test_bits_equal_the_generator_word_by_word(key):
     words = random.bits(np.uint64(key), shape=(3, 5))
-    expected = [w for i in range(8) for w in plain_threefry(i, key)][:15]
     assert words.shape == (3, 5)
-    assert words.ravel().tolist() == expected
+    assert words.dtype == np.uint32
+    assert words.ravel().tolist() == plain_words(key, 15)
 
 
 @pytest.fixture(scope="module")

@@ -97,38 +97,27 @@ def key(rng: Source = None) -> np.ndarray[Any, np.dtype[np.uint64]]:
     return np.array(generator(rng).bit_generator.random_raw(), np.uint64)
 
 
-_ROTATIONS = [(np.uint32(r), np.uint32(32 - r)) for r in (13, 15, 26, 6, 17, 29, 16, 24)]
-_PARITY = 0x1BD11BDA
-ROUNDS = 13  # the fewest that pass BigCrush (the paper's table 2); 20 is the cautious choice
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+_MIX = [(np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)), (np.uint64(27), np.uint64(0x94D049BB133111EB))]
+_LAST = np.uint64(31)
 
 
-def _threefry(key: Any, shape: Shape) -> Any:
-    """Threefry 2x32 (Salmon, Moraes, Dror and Shaw: Parallel random numbers, as easy as 1, 2, 3; SC 2011).
+def _splitmix(key: Any, shape: Shape) -> Any:
+    """SplitMix64 (Steele, Lea and Flood: Fast splittable pseudorandom number generators; OOPSLA 2014, fig. 16).
 
-    Words 2i and 2i + 1 are the cipher of the counter (i, 0) under the key (low half, high half). Additions
-    and shifts of uint32 are what NumPy vectorises best: half the time of Philox 2x32 with 7 rounds."""
+    Words 2i and 2i + 1 are the low and the high half of the generator's output number i from the state key. Each
+    output is a pure function of its number, in ten passes: 11 µs for 4,096 words, Threefry 2x32 took 65 to 100."""
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
     size = math.prod(shape)
-    high, low = divmod(int(key), 1 << 32)
-    schedule = (low, high, low ^ high ^ _PARITY)
-    words = np.empty(((size + 1) // 2, 2), np.uint32)
-    a = np.arange(len(words), dtype=np.uint32)
-    a += np.uint32(low)
-    b = np.full_like(a, high)
-    spare = np.empty_like(a)
-    for i in range(ROUNDS):
-        a += b
-        left, right = _ROTATIONS[i % 8]
-        np.right_shift(b, right, out=spare)
-        np.left_shift(b, left, out=b)
-        b |= spare
-        b ^= a
-        if i % 4 == 3:
-            j = i // 4 + 1
-            a += np.uint32(schedule[j % 3])
-            b += np.uint32((schedule[(j + 1) % 3] + j) & 0xFFFFFFFF)
-    words[:, 0], words[:, 1] = a, b
-    return words.reshape(-1)[:size].reshape(shape)
+    z = np.arange(1, (size + 1) // 2 + 1, dtype=np.uint64)
+    z *= _GAMMA
+    z += np.uint64(key)
+    spare = np.empty_like(z)
+    for shift, factor in _MIX:
+        z ^= np.right_shift(z, shift, out=spare)
+        z *= factor
+    z ^= np.right_shift(z, _LAST, out=spare)
+    return z.astype("<u8", copy=False).view("<u4")[:size].reshape(shape)
 
 
-bits = primitive(_threefry, None, name="bits")
+bits = primitive(_splitmix, None, name="bits")

@@ -23,14 +23,13 @@ def _signed(p: Any, g: Any, o: dict[str, Any]) -> Any:
     return g + o["weight_decay"] * p if o["weight_decay"] else g
 
 
-def _root(square: Any, o: dict[str, Any], correction: float = 1.0) -> Any:
-    """√(S / correction), with ε inside or outside."""
-    if correction != 1.0:
-        square = square * (1 / correction)
+def _root(square: Any, o: dict[str, Any], scale: float = 1.0) -> Any:
+    """√S + ε or √(S + ε), of S / scale² and then times scale: the correction costs no pass over the elements
+    when the step's factor takes it in (Kingma and Ba 2014, end of section 2)."""
     if o["eps_inside"]:
-        return np.sqrt(square + o["eps"])
+        return np.sqrt(square + o["eps"] * scale * scale)
     root = np.sqrt(square)
-    root += o["eps"]
+    root += o["eps"] * scale
     return root
 
 
@@ -109,7 +108,8 @@ class Adam(Optimizer):
 
     def constants(self, state: dict[str, Any], group: dict[str, Any]) -> dict[str, Any]:
         first, second = group["betas"]
-        return {"rate": group["lr"] / (1 - first ** state["step"]), "correction": 1 - second ** state["step"]}
+        scale = math.sqrt(1 - second ** state["step"])
+        return {"rate": group["lr"] * scale / (1 - first ** state["step"]), "scale": scale}
 
     def update(self, p: Any, g: Any, state: dict[str, Any], o: dict[str, Any]) -> None:
         first, second = o["betas"]
@@ -120,7 +120,9 @@ class Adam(Optimizer):
         else:
             g = _signed(p, g, o)
         mean, square = state["exp_avg"], state["exp_avg_sq"]
-        mean += (1 - first) * (g - mean)
+        term = g - mean
+        term *= 1 - first
+        mean += term
         square *= second
         term = g * g
         term *= 1 - second
@@ -129,7 +131,7 @@ class Adam(Optimizer):
             largest = state["max_exp_avg_sq"]
             largest[...] = np.maximum(largest, square)
             square = largest
-        step = mean / _root(square, o, o["correction"])
+        step = mean / _root(square, o, o["scale"])
         step *= o["rate"]
         p -= step
 
@@ -209,10 +211,11 @@ class NAdam(Optimizer):
         (first, second), t, decay = group["betas"], state["step"], group["momentum_decay"]
         mu, after = (first * (1 - 0.5 * 0.96 ** (k * decay)) for k in (t, t + 1))
         state["mu_product"] *= mu
+        scale = math.sqrt(1 - second**t)
         return {
-            "of_gradient": group["lr"] * (1 - mu) / (1 - state["mu_product"]),
-            "of_mean": group["lr"] * after / (1 - state["mu_product"] * after),
-            "correction": 1 - second**t,
+            "of_gradient": group["lr"] * scale * (1 - mu) / (1 - state["mu_product"]),
+            "of_mean": group["lr"] * scale * after / (1 - state["mu_product"] * after),
+            "scale": scale,
         }
 
     def update(self, p: Any, g: Any, state: dict[str, Any], o: dict[str, Any]) -> None:
@@ -226,7 +229,7 @@ class NAdam(Optimizer):
         mean += (1 - first) * (g - mean)
         square *= second
         square += (1 - second) * g * g
-        root = _root(square, o, o["correction"])
+        root = _root(square, o, o["scale"])
         p -= o["of_gradient"] * g / root
         p -= o["of_mean"] * mean / root
 

@@ -14,7 +14,7 @@ import numpy as np
 from .._tensor import Tensor
 from ..graph import unshared, wrap
 
-BLOCK = 16384  # elements: a block of parameter, gradient and state stays in L2 between a rule's passes
+BLOCK = 32768  # elements: a block of parameter, gradient and state stays in L2 between a rule's passes
 
 
 class Optimizer:

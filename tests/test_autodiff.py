@@ -430,3 +430,17 @@ def test_an_integer_tensor_does_not_swallow_a_gradient():
     t = tg.tensor([0, 0])
     with pytest.raises(TypeError, match="int64 tensor cannot hold"):
         t[0] = tg.tensor(1.5, requires_grad=True)
+
+
+def test_a_kernel_with_more_arrays_than_rules_is_refused_by_name():
+    half = tg.primitive(lambda a, b: a * b, lambda g, y, a: g, name="half")
+    t = tg.tensor([1.0, 2.0], requires_grad=True)
+    with pytest.raises(TypeError, match="half: b is metadata here and cannot be a Tensor"):
+        half(t, t)
+
+
+def test_a_kernel_that_returns_nothing_is_refused():
+    nothing = tg.primitive(lambda a: None, lambda g, y, a: g, name="nothing")
+    for flag in (True, False):
+        with pytest.raises(TypeError, match="kernel"):
+            nothing(tg.tensor([1.0], requires_grad=flag))

@@ -383,3 +383,24 @@ def test_the_state_of_another_optimizer_is_refused():
     with pytest.raises(KeyError, match="param_groups"):
         adam.load_state_dict({})
     adam.step()
+
+
+def test_a_model_in_place_of_its_parameters_is_refused():
+    with pytest.raises(TypeError, match=r"write model\.parameters\(\)"):
+        optim.SGD(nn.Linear(2, 2))
+
+
+def test_a_rate_may_be_a_numpy_number_but_not_a_truth_value():
+    p = nn.Parameter(np.ones(2, np.float32))
+    optimizer = optim.Adam([p], lr=np.float64(0.1))
+    assert type(optimizer.param_groups[0]["lr"]) is float
+    with pytest.raises(ValueError, match="expected lr to be a finite number"):
+        optim.Adam([p], lr=True)
+
+
+def test_a_schedule_is_made_after_the_last_group():
+    optimizer = optim.SGD([nn.Parameter(np.ones(2))], lr=0.1)
+    schedule = optim.lr_scheduler.StepLR(optimizer, 2)
+    optimizer.add_param_group({"params": [nn.Parameter(np.ones(3))]})
+    with pytest.raises(ValueError, match="after add_param_group"):
+        schedule.step()

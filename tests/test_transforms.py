@@ -1,5 +1,7 @@
 """Gradients, products and matrices as functions, against closed forms and finite differences."""
 
+from collections import namedtuple
+
 import numpy as np
 import pytest
 
@@ -315,3 +317,18 @@ def test_checkpoint_asks_for_no_gradient_where_there_is_none():
     assert y.requires_grad
     assert not i.requires_grad
     assert not tg.checkpoint(lambda x: x * 2, tg.tensor([1.0])).requires_grad
+
+
+def test_what_is_no_tensor_is_refused_by_place():
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    with pytest.raises(TypeError, match=r"expected Tensors in inputs, got float64 .* at place 0"):
+        tg.gradients((x * x).sum(), np.ones(2))
+    with pytest.raises(TypeError, match="can differentiate by Tensors, arrays and numbers only, got None"):
+        tg.grad(lambda d: d["a"].sum())({"a": np.ones(2), "b": None})
+
+
+def test_named_tuples_keep_their_kind():
+    Pair = namedtuple("Pair", "a b")
+    g = tg.grad(lambda p: (p.a * p.b).sum())(Pair(np.ones(2), np.full(2, 3.0)))
+    assert type(g) is Pair
+    np.testing.assert_array_equal(g.a.numpy(), [3, 3])

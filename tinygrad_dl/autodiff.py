@@ -170,6 +170,8 @@ def _stale(node: Node, leaf: Leaf) -> RuntimeError:
 
 def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     """Sum a gradient over the axes along which its argument was broadcast."""
+    if g.dtype == np.float16:  # whose sums stagnate
+        return unbroadcast(g.astype(np.float32), shape).astype(np.float16)
     if g.ndim > len(shape):
         g = g.sum(axis=tuple(range(g.ndim - len(shape))))
     axes = tuple(i for i, (have, want) in enumerate(zip(g.shape, shape, strict=True)) if want == 1 != have)

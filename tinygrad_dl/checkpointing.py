@@ -20,7 +20,9 @@ def checkpoint(f: Callable[..., Any], *args: Any) -> Any:
 
     args: Tensors, or anything else f takes; f returns a Tensor or a tuple of Tensors, and may use
         parameters of a module. The second run sees the same random numbers, as far as they are drawn by this
-        library, and updates no state: batch-norm statistics count once. Gradients of any order are those of `f(*args)`.
+        library (not by a NumPy generator of f's own), and updates no state: batch-norm statistics count once. It runs
+        in the mode that the modules are in by then, so call `eval()` after backward. Gradients of any order are those
+        of `f(*args)`.
     Raises TypeError if f returns anything else.
     """
     if not current().recording:

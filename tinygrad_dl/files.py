@@ -47,7 +47,11 @@ def save(path: str | os.PathLike[str], state: Mapping[str, Any], metadata: Mappi
     """
     target, form = _place("save", path)
     arrays: dict[str, Array] = {}
-    texts = {**_texts(metadata), _STATE: json.dumps(_encode(state, (), arrays))}
+    try:
+        tree = _encode(state, (), arrays)
+    except RecursionError as error:
+        raise ValueError("save: the state contains itself, or is nested too deeply") from error
+    texts = {**_texts(metadata), _STATE: json.dumps(tree)}
     content = form.write(arrays, texts)
     _replace(target, seal(content, form.digits(content)))
 

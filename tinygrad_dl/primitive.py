@@ -116,6 +116,8 @@ class Primitive:
                 return tuple(
                     wrap(y, Output(node, i, output)) if y.dtype.kind == "f" else wrap(y) for i, y in enumerate(output)
                 )
+            if output is None:
+                raise TypeError(f"{self.name}: the kernel returned None; expected an array")
             output = np.asarray(output)
         node.shape = output.shape
         dtype = node.dtype = output.dtype
@@ -152,6 +154,12 @@ class Primitive:
                 break
             static = dict(static)
             args = (*args, static.pop(name))
+        for name, value in static.items():
+            if isinstance(value, Handle):
+                raise TypeError(
+                    f"{self.name}: {name} is metadata here and cannot be a Tensor: {self.arity} array argument(s) have "
+                    "rules; give `primitive` one for each array, None for an array without gradient"
+                )
         return args, static
 
     def pull(self, node: Node, g: Any, targets: Sequence[Node | None], second: bool) -> Sequence[Any]:
@@ -292,6 +300,8 @@ _ndarray = np.ndarray
 def _unrecorded(output: Any) -> Any:
     if type(output) is tuple:
         return tuple(wrap(np.asarray(y)) for y in output)
+    if output is None:
+        raise TypeError("the kernel of a primitive returned None; expected an array")
     return wrap(output if type(output) is np.ndarray else np.asarray(output))
 
 

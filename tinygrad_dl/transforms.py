@@ -38,6 +38,10 @@ def gradients(
     """
     ys = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     xs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    for kind, given in (("outputs", ys), ("inputs", xs)):
+        for i, t in enumerate(given):
+            if not isinstance(t, Tensor):
+                raise TypeError(f"gradients: expected Tensors in {kind}, got {describe(t)} at place {i}")
     gs = list(gradient) if isinstance(gradient, tuple | list) else [gradient] * len(ys)
     if len(gs) != len(ys):
         raise ValueError(f"gradients: expected one gradient per output ({len(ys)}), got {len(gs)}")
@@ -74,7 +78,8 @@ def _rebuild(tree: Any, leaves: Any) -> Any:
     if isinstance(tree, dict):
         return {key: _rebuild(value, leaves) for key, value in tree.items()}
     if isinstance(tree, tuple | list):
-        return type(tree)(_rebuild(value, leaves) for value in tree)
+        parts = [_rebuild(value, leaves) for value in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
     return next(leaves)
 
 
@@ -83,6 +88,8 @@ def _input(x: Any, who: str) -> Tensor:
     if isinstance(x, Tensor) and x.node is not None and current().recording:
         alias = ops.positive(x)
     else:
+        if not isinstance(x, Tensor | np.ndarray | np.generic | float | int):
+            raise TypeError(f"{who}: can differentiate by Tensors, arrays and numbers only, got {describe(x)}")
         alias = Tensor(x)
         if alias.dtype.kind != "f":
             raise TypeError(f"{who}: can differentiate by floating arguments only, got {alias.dtype}")

@@ -146,7 +146,7 @@ def _mean_forward(z: Any, labels: Any, *, ignore_index: int) -> tuple[Any, Any]:
     losses -= picked
     if kept is not None:
         losses = losses[kept]
-    mean = np.add.reduce(losses) / n if n else math.nan
+    mean = np.add.reduce(losses, dtype=np.result_type(losses, np.float32)) / n if n else math.nan
     return np.asarray(mean, z.dtype), (p, places, kept, n)
 
 

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from .._tensor import Tensor
 
 
+def _wide(a: Any) -> Any:
+    """The dtype to add up in: float32 for float16, whose sums stagnate and overflow."""
+    return np.float32 if a.dtype == np.float16 else None
+
+
 def _linear_forward(x: Any, w: Any, b: Any) -> tuple[Any, Any]:
     if not x.ndim or x.shape[-1] != w.shape[1]:
         raise ValueError(f"expected inputs with {w.shape[1]} features on the last axis, got shape {x.shape}")
@@ -33,7 +38,7 @@ def _linear_backward(g: Any, saved: Any, needs: Any, x: Any, w: Any, b: Any) -> 
     return (
         np.matmul(g, w) if needs[0] else None,
         np.matmul(rows.T, x.reshape(-1, w.shape[1])) if needs[1] else None,  # (out, in), contiguous
-        np.add.reduce(rows) if needs[2] else None,
+        np.add.reduce(rows, dtype=_wide(g)) if needs[2] else None,
     )
 
 
@@ -69,6 +74,9 @@ def _norm_forward(x: Any, gamma: Any, beta: Any, *, eps: float) -> tuple[Any, An
     axes, shape, n = _layout(x)
     if n <= 1:
         raise ValueError(f"expected more than one value per channel in training, got shape {x.shape}")
+    dtype = x.dtype
+    if dtype == np.float16:
+        x = x.astype(np.float32)
     mean = np.add.reduce(x, axis=axes) / n
     centred = x - mean.reshape(shape)
     var = _channel_dot(centred, centred) / n
@@ -76,7 +84,8 @@ def _norm_forward(x: Any, gamma: Any, beta: Any, *, eps: float) -> tuple[Any, An
     y = centred * (inverse if gamma is None else inverse * gamma).reshape(shape)
     if beta is not None:
         y += beta.reshape(shape)
-    return (y, mean, var), (centred, inverse)
+    results = (y, mean, var) if y.dtype is dtype else tuple(a.astype(dtype) for a in (y, mean, var))
+    return results, (centred, inverse)
 
 
 def _norm_backward(g: Any, saved: Any, needs: Any, x: Any, gamma: Any, beta: Any, *, eps: float) -> Any:
@@ -86,7 +95,7 @@ def _norm_backward(g: Any, saved: Any, needs: Any, x: Any, gamma: Any, beta: Any
     gy, g_mean, g_var = g
     dx = dgamma = dbeta = None
     if gy is not None:
-        dbeta = np.add.reduce(gy, axis=axes)
+        dbeta = np.add.reduce(gy, axis=axes, dtype=_wide(gy))
         dgamma = _channel_dot(gy, centred) * inverse
         if needs[0]:
             dx = centred * (dgamma * inverse / -n).reshape(shape)

@@ -23,7 +23,11 @@ _minimum: Any = np.minimum.reduce
 
 
 def _sum(a: Array, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False) -> Any:
-    """The sum over axes, by default over all. dtype: to add up in. The adjoint of `broadcast_to`."""
+    """The sum over axes, by default over all. dtype: to add up in; float16 uses float32, where NumPy's stagnates.
+
+    The adjoint of `broadcast_to`."""
+    if dtype is None and getattr(a, "dtype", None) == np.float16:
+        return _add(a, axis=axis, dtype=np.float32, keepdims=keepdims).astype(np.float16)
     return _add(a, axis=axis, dtype=dtype, keepdims=keepdims)
 
 

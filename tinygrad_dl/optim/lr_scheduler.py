@@ -29,6 +29,12 @@ class Schedule:
         raise NotImplementedError
 
     def _set(self) -> None:
+        groups = len(self.optimizer.param_groups)
+        if groups != len(self.base_lrs):
+            raise ValueError(
+                f"{type(self).__name__}: made for {len(self.base_lrs)} parameter groups, the optimizer has {groups}; "
+                "make the schedule after add_param_group"
+            )
         rates = [self.rate(base, self.count, i) for i, base in enumerate(self.base_lrs)]
         for rate in rates:
             if not (math.isfinite(rate) and rate >= 0):

@@ -32,6 +32,9 @@ class Optimizer:
         self.state: dict[Tensor, dict[str, Any]] = {}
         if isinstance(params, Tensor):
             raise TypeError(f"{self._name}: expected an iterable of Tensors, got one Tensor; write [tensor]")
+        if hasattr(params, "parameters"):
+            kind = type(params).__name__
+            raise TypeError(f"{self._name}: expected an iterable of Tensors, got a {kind}; write model.parameters()")
         groups = list(params)
         if not groups:
             raise ValueError(f"{self._name}: expected at least one parameter, got none")
@@ -68,6 +71,7 @@ class Optimizer:
         if len({id(p) for p in before + tensors}) != len(before) + len(tensors):
             raise ValueError(f"{self._name}: a parameter is given twice")
         new = {**self.defaults, **group, "params": tensors}
+        new = {k: v.item() if isinstance(v, np.generic) else v for k, v in new.items()}  # NumPy's do not stay weak
         self.check(new)
         self.param_groups.append(new)
 
@@ -75,10 +79,11 @@ class Optimizer:
         """Raise a ValueError for options out of range."""
         for option, value in group.items():
             values = value if isinstance(value, tuple) else (value,)
-            if option in ("params", "param_names") or isinstance(value, bool):
+            if option in ("params", "param_names") or (isinstance(value, bool) and option != "lr"):
                 continue
             for v in values:
-                if not isinstance(v, int | float) or not math.isfinite(v) or v < 0:
+                number = isinstance(v, int | float | np.floating | np.integer) and not isinstance(v, bool)
+                if not number or not math.isfinite(v) or v < 0:
                     raise ValueError(f"{self._name}: expected {option} to be a finite number >= 0, got {value!r}")
             if option in ("betas", "alpha") and not all(v < 1 for v in values):
                 raise ValueError(f"{self._name}: expected {option} below 1, got {value!r}")

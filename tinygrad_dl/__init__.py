@@ -11,6 +11,7 @@ from .transforms import (
 from .checkpointing import checkpoint as checkpoint
 from .primitive import fused as fused, primitive as primitive
 from .checking import GradcheckError as GradcheckError, gradcheck as gradcheck
+from .compiler import Compiled as Compiled, compile as compile
 from .drawing import Drawing as Drawing, draw as draw
 from .files import load as load, save as save
 from .random import seed as seed

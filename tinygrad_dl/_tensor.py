@@ -16,7 +16,7 @@ from ._spelling import ELSEWHERE, Elsewhere
 from .autodiff import propagate
 from .graph import Array, Handle, Leaf, set_result, unshared, wrap
 from .primitive import ANSWERS
-from .scope import current
+from .scope import current, taping
 
 
 def _to_array(data: Any, dtype: Any) -> Array:
@@ -76,7 +76,8 @@ class Tensor(Operators, Handle):
     is_state = False  # of Parameters and Buffers: never re-pointed, only assigned
 
     def __init__(self, data: Any, dtype: Any = None, requires_grad: bool = False, name: str | None = None) -> None:
-        self.data = _to_array(data, dtype)
+        tape = taping()
+        self.data = _to_array(data, dtype) if tape is None else tape.fresh(data, dtype, _to_array)
         self.node = self._grad = None
         self.name = name
         self.requires_grad = requires_grad
@@ -140,6 +141,8 @@ class Tensor(Operators, Handle):
         if self.node is not None and self.node.retain == 2:
             g = self.node.grad
             return wrap(g) if isinstance(g, np.ndarray) else g
+        if (tape := taping()) is not None:
+            tape.read_grad(self)
         return self._grad
 
     @grad.setter
@@ -148,6 +151,8 @@ class Tensor(Operators, Handle):
             value = value if isinstance(value, Tensor) else Tensor(value, self.dtype)
             if value.shape != self.shape:
                 raise ValueError(f"grad: expected shape {self.shape}, got {value.shape}")
+        if (tape := taping()) is not None:
+            tape.write_grad(self)
         self._grad = value
 
     def __repr__(self) -> str:
@@ -172,7 +177,9 @@ class Tensor(Operators, Handle):
         create_graph: record the backward pass, for higher derivatives.
         Raises RuntimeError without a graph, or on its second run; ValueError for a wrong gradient.
         """
-        seed = self.seed_gradient(gradient, create_graph)
+        tape = taping()
+        wrapped = create_graph or tape is not None
+        seed = self.seed_gradient(gradient, wrapped)
         retain = create_graph if retain_graph is None else retain_graph
         found = propagate([(self.node, seed)], second=create_graph, retain=retain)  # type: ignore[list-item]
         for leaf in found:
@@ -187,13 +194,16 @@ class Tensor(Operators, Handle):
             target = leaf.tensor()  # type: ignore[attr-defined]
             if target is None or target.node is not leaf:
                 continue
-            new: Tensor = g if create_graph else wrap(g)
+            new: Tensor = g if wrapped else wrap(g)
             del g  # or the array would seem shared
+            if tape is not None:
+                tape.read_grad(target)
+                tape.write_grad(target)
             if target._grad is not None:
-                new = target._grad + new if create_graph else wrap(np.asarray(target._grad.data + new.data))
-            elif not create_graph and not unshared(new):
+                new = target._grad + new if wrapped else wrap(np.asarray(target._grad.data + new.data))
+            elif not wrapped and not unshared(new):
                 new = wrap(new.data.copy())
-            target._grad = new
+            target._grad = new if tape is None else wrap(tape.own(new.data), new.node)
 
     def seed_gradient(self, gradient: Any, second: bool) -> Any:
         if self.node is None:
@@ -211,7 +221,7 @@ class Tensor(Operators, Handle):
         if array.shape != self.shape:
             raise ValueError(f"backward: gradient has shape {array.shape}, expected the tensor's shape {self.shape}")
         if second:
-            return gradient if isinstance(gradient, Tensor) else wrap(array.astype(self.dtype))
+            return gradient if isinstance(gradient, Tensor) else Tensor(array, self.dtype)
         return array.astype(self.dtype, copy=False)
 
     def retain_grad(self) -> None:
@@ -233,7 +243,7 @@ class Tensor(Operators, Handle):
         Raises ValueError for another shape, TypeError for a dtype that does not fit, RuntimeError on a result
         of an operation and for a value that requires grad.
         """
-        scope = current()
+        scope, tape = current(), taping()
         if scope.replaying:
             return self
         if not self.is_leaf:
@@ -241,6 +251,8 @@ class Tensor(Operators, Handle):
         if isinstance(value, Handle):
             if value.node is not None and scope.recording:
                 raise RuntimeError("assign: the value requires grad; use .assign(v.detach()), or `with tg.no_grad():`")
+            if tape is not None:
+                tape.value(value)
             value = value.data
         array = np.asarray(value)
         if array.shape != self.shape and array.ndim:
@@ -249,7 +261,9 @@ class Tensor(Operators, Handle):
             raise TypeError(
                 f"assign: expected {self.dtype}{_named(self)}, got {array.dtype}, which does not fit; use .astype"
             )
-        if array is not self.data:
+        if tape is not None:
+            tape.store(self, array)
+        elif array is not self.data:
             if self.node is not None and unshared(self):  # nobody else sees the memory: write in place
                 self.data[...] = array
             else:
@@ -278,6 +292,8 @@ class Tensor(Operators, Handle):
             new = new.astype(self.dtype)
         if state:
             return self.assign(new)
+        if (tape := taping()) is not None:
+            tape.touch(self)
         self.data, self.node = new.data, new.node
         return self
 
@@ -313,16 +329,19 @@ class Tensor(Operators, Handle):
         """A read-only view of the value. Raises RuntimeError on a tensor that requires grad."""
         if self.node is not None:
             raise RuntimeError("this tensor requires grad: a plain array would leave the graph; use .detach().numpy()")
+        _readable(self, "numpy()")
         view = self.data.view()
         view.flags.writeable = False
         return view
 
     def item(self) -> Any:
         """The value of a one-element tensor as a Python number."""
+        _readable(self, "item()")
         return self.data.item()
 
     def tolist(self) -> Any:
         """The value as nested Python lists."""
+        _readable(self, "tolist()")
         return self.data.tolist()
 
     def __float__(self) -> float:
@@ -332,9 +351,11 @@ class Tensor(Operators, Handle):
         return int(self.item())
 
     def __index__(self) -> int:
+        _readable(self, "use as an index")
         return self.data.__index__()
 
     def __bool__(self) -> bool:
+        _readable(self, "bool()")
         return bool(self.data)
 
     def __format__(self, spec: str) -> str:
@@ -349,6 +370,7 @@ class Tensor(Operators, Handle):
         return (self[i] for i in range(len(self.data)))
 
     def __contains__(self, value: Any) -> bool:
+        _readable(self, "in")
         return bool(np.any(self.data == (value.data if isinstance(value, Handle) else value)))
 
     def __reduce__(self) -> Any:
@@ -362,6 +384,11 @@ class Tensor(Operators, Handle):
             None if self._grad is None else self._grad.detach(),
             getattr(self, "__dict__", None),
         )
+
+
+def _readable(tensor: Tensor, how: str) -> None:
+    if (tape := taping()) is not None:
+        tape.refuse_reading(tensor, how)
 
 
 def _named(tensor: Tensor) -> str:

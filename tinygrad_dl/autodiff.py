@@ -17,7 +17,7 @@ import numpy as np
 from . import graph
 from ._source import describe_line, explain, user_line
 from .graph import Handle, Leaf, Node, Output, wrap
-from .scope import within
+from .scope import taping, within
 
 
 def propagate(
@@ -30,9 +30,12 @@ def propagate(
 ) -> dict[Node, Any]:
     """Run the graph backwards from `(node, gradient)` pairs; return the gradients of the wanted nodes.
 
-    second: the rules run on Tensors and are recorded. retain: the graph can be run again. wanted: default
-    every leaf; nothing is computed that does not lead there. stop: do not look behind the wanted nodes.
+    second: the rules run on Tensors and are recorded; for a tape they run on Tensors in any case. retain: the
+    graph can be run again. wanted: default every leaf; nothing is computed that does not lead there. stop: do not
+    look behind the wanted nodes.
     """
+    tape = taping()
+    wrapped = second or tape is not None
     useful = None if wanted is None else _leading_to(wanted, [node for node, _ in seeds])
     line = user_line()
     last_write = graph.last_write
@@ -49,15 +52,15 @@ def propagate(
             np.add(grads[node], g, out=grads[node])
         else:
             total = grads[node] + g
-            grads[node] = total if second else np.asarray(total)
-            if not second:
+            grads[node] = total if wrapped else np.asarray(total)
+            if not wrapped:
                 owned.add(node)
 
     for node, g in seeds:
         add(node, g)
     ahead: Node | None = None  # a node not yet on the heap: along a chain the heap stays empty
     ndarray = np.ndarray
-    with within(recording=True) if second else nullcontext():
+    with within(recording=second) if wrapped else nullcontext():
         while heap or ahead:
             if ahead is None:
                 node = heappop(heap)[1]
@@ -72,7 +75,7 @@ def propagate(
                 if stop or not (useful and any(p in useful for p in node.parents)):
                     continue  # what lies behind stays as it is
             if node.retain:
-                node.grad = g if node.retain == 2 or not second else g.data  # a Tensor may lead back to this node
+                node.grad = g if node.retain == 2 or not wrapped else g.data  # a Tensor may lead back to this node
             op = node.primitive
             if op is None:
                 if type(node) is Output:
@@ -86,12 +89,14 @@ def propagate(
             if node.spent is not None:
                 raise _spent(node)
             targets = node.parents if useful is None else [p if p in useful else None for p in node.parents]
+            if tape is not None:
+                tape.origin = node
             if last_write > node.order:
                 _check_values(node)
-            args, static, joint = node.args, node.static, second or op.joint
+            args, static, joint = node.args, node.static, wrapped or op.joint
             y = node if node.output is None else node.output
             try:
-                results = op.pull(node, tuple(g) if type(g) is list else g, targets, second) if joint else op.vjps
+                results = op.pull(node, tuple(g) if type(g) is list else g, targets, wrapped) if joint else op.vjps
                 i = -1
                 for target in targets:  # counting by hand: `zip` would cost 0.15 of 2.8 µs
                     i += 1
@@ -103,7 +108,7 @@ def propagate(
                     if not joint:  # `Primitive.pull`, written out
                         r = r(g, y, *args, **static) if static else r(g, y, *args)
                     if type(r) is not ndarray or r.shape != target.shape or r.dtype is not target.dtype:
-                        r = _fit(r, node, target, second)
+                        r = _fit(r, node, target, wrapped)
                     if target in grads:
                         add(target, r)
                     elif ahead is None:  # `add`, written out
@@ -117,6 +122,8 @@ def propagate(
                 raise explain(error, f"backward of {op.name}", described, static, node.path, node.line) from error
             if not retain:
                 node.release(line)
+    if tape is not None:
+        tape.origin = None
     return found
 
 
@@ -178,16 +185,16 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     return g.sum(axis=axes, keepdims=True) if axes else g
 
 
-def _fit(r: Any, node: Node, parent: Node, second: bool) -> Any:
+def _fit(r: Any, node: Node, parent: Node, wrapped: bool) -> Any:
     """A rule's result as a gradient of exactly its argument's shape and dtype."""
-    if not isinstance(r, Handle if second else np.ndarray):
-        r = wrap(np.asarray(r)) if second else np.asarray(r)
+    if not isinstance(r, Handle if wrapped else np.ndarray):
+        r = wrap(np.asarray(r)) if wrapped else np.asarray(r)
     if r.shape != parent.shape:
         op: Any = node.primitive
         if not op.elementwise or not _broadcasts(parent.shape, r.shape):
             raise ValueError(_wrong_shape(node, parent, r.shape))
         r = unbroadcast(r, parent.shape)
-        r = r if second else np.asarray(r)  # NumPy's sum of everything is no array
+        r = r if wrapped else np.asarray(r)  # NumPy's sum of everything is no array
     return r if r.dtype == parent.dtype else r.astype(parent.dtype)
 
 

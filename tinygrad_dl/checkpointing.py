@@ -12,7 +12,7 @@ from .autodiff import propagate
 from .graph import Handle, Leaf, Node, next_order, wrap
 from .primitive import Primitive
 from .random import generator
-from .scope import current, within
+from .scope import current, taping, within
 
 
 def checkpoint(f: Callable[..., Any], *args: Any) -> Any:
@@ -25,7 +25,7 @@ def checkpoint(f: Callable[..., Any], *args: Any) -> Any:
         of `f(*args)`.
     Raises TypeError if f returns anything else.
     """
-    if not current().recording:
+    if not current().recording or taping() is not None:  # a compiled step plans its own memory
         return f(*args)
     call = _Checkpoint(f, args)
     start = next_order()

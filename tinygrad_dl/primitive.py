@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import graph
+from . import scope as _scope
 from ._source import USER_FILES, explain, user_frame
 from .autodiff import propagate
 from .graph import SMALL, Handle, Leaf, Node, Output, _empty, next_order, wrap
@@ -52,6 +53,8 @@ class Primitive:
         return f"<primitive {self.name}>"
 
     def __call__(self, *args: Any, **static: Any) -> Tensor:
+        if _scope.tapes and (tape := current().tape) is not None:
+            return tape.call(self, args, static)  # type: ignore[no-any-return]
         if static or (len(args) != self.arity and not self.open):
             args, static = self._bind(args, static)
         arrays: list[Any] = []
@@ -213,6 +216,8 @@ def operator(op: Primitive) -> tuple[Callable[[Any, Any], Tensor], Callable[[Any
     kernel, record, rules, drops, keeps = op.kernel, op._record, op.vjps, op.drops, op.keeps_output
 
     def method(self: Any, other: Any) -> Any:
+        if _scope.tapes and (tape := current().tape) is not None:
+            return tape.call(op, (self, other), _NO_STATIC)
         a: Any = self.data
         b, parent, names = other, None, None
         if isinstance(other, Handle):

@@ -7,20 +7,22 @@ of a key, so a mask can be computed again in the backward pass instead of being 
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
 from .graph import wrap
 from .primitive import primitive
-from .scope import current, within
+from .scope import current, taping, within
 
 if TYPE_CHECKING:
     from ._tensor import Tensor
 
+F = TypeVar("F", bound=Callable[..., Any])
 Shape = int | Sequence[int]
 Source = np.random.Generator | int | None
 
@@ -62,6 +64,18 @@ def state(value: dict[str, Any] | None = None) -> dict[str, Any]:
     return dict(bits.state)
 
 
+def _source(draw: F) -> F:
+    """Decorate a function that draws: a compiled step draws anew each time it runs."""
+
+    @functools.wraps(draw)
+    def drawn(*args: Any, **kwargs: Any) -> Any:
+        tape = taping()
+        return draw(*args, **kwargs) if tape is None else tape.draw(draw, args, kwargs)
+
+    return cast(F, drawn)
+
+
+@_source
 def uniform(
     low: float = 0.0, high: float = 1.0, shape: Shape = (), dtype: Any = np.float32, rng: Source = None
 ) -> Tensor:
@@ -71,6 +85,7 @@ def uniform(
     return wrap(np.asarray(generator(rng).uniform(low, high, shape)).astype(dtype))
 
 
+@_source
 def normal(
     mean: float = 0.0, std: float = 1.0, shape: Shape = (), dtype: Any = np.float32, rng: Source = None
 ) -> Tensor:
@@ -80,6 +95,7 @@ def normal(
     return wrap(np.asarray(generator(rng).normal(mean, std, shape)).astype(dtype))
 
 
+@_source
 def bernoulli(p: float = 0.5, shape: Shape = (), dtype: Any = np.float32, rng: Source = None) -> Tensor:
     """Ones with probability p, zeros otherwise, a Tensor of the shape and dtype."""
     if not 0 <= p <= 1:
@@ -87,11 +103,13 @@ def bernoulli(p: float = 0.5, shape: Shape = (), dtype: Any = np.float32, rng: S
     return wrap(np.asarray(generator(rng).random(shape) < p).astype(dtype))
 
 
+@_source
 def permutation(n: int, rng: Source = None) -> Tensor:
     """The integers 0 to n - 1 in random order, an int64 Tensor."""
     return wrap(generator(rng).permutation(n).astype(np.int64))
 
 
+@_source
 def key(rng: Source = None) -> np.ndarray[Any, np.dtype[np.uint64]]:
     """A key for `bits`: 64 random bits, a 0-d array."""
     return np.array(generator(rng).bit_generator.random_raw(), np.uint64)

@@ -32,7 +32,8 @@ class Path(NamedTuple):
 @dataclass(slots=True)  # not frozen: that makes creation three times as slow; nothing changes one all the same
 class Scope:
     """Fields: is the graph recorded; is `checkpoint` running its function a second time (`assign` is
-    then a no-op); the running module and its path; the generator of a `random.scope` block."""
+    then a no-op); the running module and its path; the generator of a `random.scope` block; what stands in for
+    the generators that a checkpoint names; the tape of a function that is being compiled."""
 
     recording: bool = True
     replaying: bool = False
@@ -40,6 +41,7 @@ class Scope:
     path: Path | None = None
     generator: np.random.Generator | None = None
     sources: Callable[[np.random.Generator], np.random.Generator] | None = None
+    tape: Any = None
 
 
 _SCOPE: ContextVar[Scope] = ContextVar("tinygrad_dl.scope", default=Scope())
@@ -55,6 +57,27 @@ def within(**changes: Any) -> Iterator[None]:
     try:
         yield
     finally:
+        leave(token)
+
+
+tapes = 0  # how many threads write to one: a look at it costs less than one at the scope
+
+
+def taping() -> Any:
+    """The tape that this thread writes to, or None."""
+    return current().tape if tapes else None
+
+
+@contextmanager
+def written_to(tape: Any) -> Iterator[None]:
+    """Run a block whose operations are written to a tape."""
+    global tapes
+    token = enter(replace(current(), tape=tape))
+    tapes += 1
+    try:
+        yield
+    finally:
+        tapes -= 1
         leave(token)
 
 

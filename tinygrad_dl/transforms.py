@@ -16,7 +16,7 @@ from ._source import describe
 from ._tensor import Tensor
 from .autodiff import propagate
 from .graph import Leaf, Node, wrap
-from .scope import current, enable_grad
+from .scope import current, enable_grad, taping
 
 Function = Callable[..., Any]
 
@@ -49,7 +49,8 @@ def gradients(
         if x.node is None:
             raise RuntimeError(f"gradients: input {i} does not require grad; set requires_grad=True before it is used")
     pairs = [(y, g) for y, g in zip(ys, gs, strict=True) if y.node is not None or not allow_unused]
-    seeds: list[Any] = [(y.node, y.seed_gradient(g, create_graph)) for y, g in pairs]
+    wrapped = create_graph or taping() is not None
+    seeds: list[Any] = [(y.node, y.seed_gradient(g, wrapped)) for y, g in pairs]
     wanted = {x.node for x in xs if x.node is not None}
     retain = create_graph if retain_graph is None else retain_graph
     found = propagate(seeds, second=create_graph, retain=retain, wanted=wanted)
@@ -60,7 +61,7 @@ def gradients(
             raise RuntimeError(
                 f"gradients: the outputs do not depend on input {i}; pass allow_unused=True to get None for it"
             )
-        results.append(g if g is None or create_graph else wrap(g.copy()))
+        results.append(g if g is None or wrapped else wrap(g.copy()))
     return tuple(results)
 
 

@@ -74,9 +74,9 @@ class BatchNorm1d(Module):
             n, place = self.num_features, f" in layer {self._path}" if self._path else ""
             raise ValueError(f"BatchNorm1d{place}: expected an input (N, {n}) or (N, {n}, L), got shape {x.shape}")
         count = self.num_batches_tracked if self.training else None
-        momentum = self.momentum
+        momentum: Any = self.momentum
         if momentum is None:
-            momentum = 0.0 if count is None else 1 / (count.item() + 1)
+            momentum = 0.0 if count is None else 1 / (count.astype(x.dtype) + 1)
         y = F.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, self.training, momentum, self.eps
         )

@@ -35,7 +35,7 @@ class Module(Holder):
         path = self._path
         if path is None or path.parent is not scope.path:
             path = self._path = Path(scope.path, _name_in(scope.module, self), type(self).__name__, ref(self))
-        token = enter(Scope(scope.recording, scope.replaying, self, path, scope.generator, scope.sources))
+        token = enter(Scope(scope.recording, scope.replaying, self, path, scope.generator, scope.sources, scope.tape))
         try:
             return self.forward(*args, **kwargs)
         finally:

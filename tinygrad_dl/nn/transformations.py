@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..graph import Handle
 from ..primitive import fused, primitive
 from ..random import Source, bits, key
+from ..scope import no_grad
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
@@ -140,14 +142,15 @@ def batch_norm(
     weight: Any = None,
     bias: Any = None,
     training: bool = False,
-    momentum: float = 0.1,
+    momentum: Any = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
     """(x - μ) / √(σ² + ε) · γ + β per channel (Ioffe and Szegedy 2015).
 
     x: (N, C) or (N, C, ...); statistics, weight γ and bias β: (C,) or None.
-    training: use the batch's mean and biased variance, and move the running statistics towards the batch's
-        by `momentum` (the variance unbiased), as PyTorch does; else use the running statistics, if there are any.
+    training: use the batch's mean and biased variance, and move the running statistics towards the batch's (the
+        variance unbiased), as PyTorch does; else use the running statistics, if there are any.
+    momentum: how far they move, a number or a 0-d Tensor.
     Raises ValueError for another number of channels, and in training for one value per channel.
     """
     if x.ndim < 2:
@@ -163,8 +166,12 @@ def batch_norm(
     if training or running_mean is None:
         y, mean, var = _norm(x, weight, bias, eps=eps)
         if training and running_mean is not None:
-            running_mean.assign(_towards(running_mean, mean, momentum=momentum, correction=1.0))
-            running_var.assign(_towards(running_var, var, momentum=momentum, correction=n / (n - 1)))
+            for running, batch, correction in ((running_mean, mean, 1.0), (running_var, var, n / (n - 1))):
+                if isinstance(momentum, Handle):  # a plain average
+                    with no_grad():
+                        running.assign(_towards.kernel(running, batch, momentum, correction))
+                else:
+                    running.assign(_towards(running, batch, momentum=momentum, correction=correction))
         return y
     return _affine(x - running_mean.reshape(shape), 1 / np.sqrt(running_var + eps), weight, bias, shape)
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .._tensor import Tensor
+from ..scope import taping
 
 
 class ExponentialAverage:
@@ -26,6 +27,8 @@ class ExponentialAverage:
 
     def update(self, value: Any) -> Any:
         """Take in a value and return the average so far (of a model: its averaged state dict)."""
+        if taping() is not None:
+            raise RuntimeError("ExponentialAverage.update: not inside a compiled step; call it after the step")
         parts = _parts(value)
         if self.count and {k: np.shape(v) for k, v in parts.items()} != {
             k: np.shape(v) for k, v in self._latest.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 
 from .._tensor import Tensor
 from ..graph import wrap
+from ..primitive import primitive
+from ..scope import no_grad, taping
 
 
 def _with_grad(who: str, params: Iterable[Tensor] | Tensor) -> list[Any]:
@@ -20,27 +23,55 @@ def _with_grad(who: str, params: Iterable[Tensor] | Tensor) -> list[Any]:
     return [p for p in tensors if p.grad is not None]
 
 
-def clip_grad_norm(params: Iterable[Tensor] | Tensor, max_norm: float) -> float:
+def _finite(norm: Any) -> Any:
+    if not math.isfinite(norm):
+        raise RuntimeError(f"the norm of the gradients is {norm}; look for the NaN or infinity first")
+    return norm
+
+
+_checked = primitive(_finite, None, name="clip_grad_norm")
+
+
+def clip_grad_norm(params: Iterable[Tensor] | Tensor, max_norm: float) -> Any:
     """Scale all gradients so that their common L2 norm is at most max_norm (Pascanu et al. 2012).
 
-    Returns the norm before clipping. Raises RuntimeError if it is not finite; no gradient changes then."""
+    Returns the norm before clipping, a float; in a compiled step a 0-d float64 Tensor. Raises RuntimeError if it is
+    not finite; no gradient changes then."""
     if not max_norm > 0:
         raise ValueError(f"clip_grad_norm: expected max_norm > 0, got {max_norm}")
     ready = _with_grad("clip_grad_norm", params)
+    if taping() is not None:
+        return _clip_recorded(ready, max_norm)
     norm = math.sqrt(sum(float(np.vdot(g, g)) for g in (p.grad.data.astype(np.float64, copy=False) for p in ready)))
-    if not math.isfinite(norm):
-        raise RuntimeError(f"clip_grad_norm: the norm of the gradients is {norm}; look for the NaN or infinity first")
-    if norm > max_norm:
+    if _checked(norm) > max_norm:
         for p in ready:
             p.grad = wrap(p.grad.data * (max_norm / norm))
     return norm
 
 
-def clip_grad_value(params: Iterable[Tensor] | Tensor, value: float) -> float:
-    """Clip every gradient element to [-value, value]. Returns the largest magnitude before clipping."""
+def _clip_recorded(ready: list[Any], max_norm: float) -> Any:
+    with no_grad():
+        squares = [np.square(p.grad.astype(np.float64)).sum() for p in ready]
+        norm = _checked(np.sqrt(sum(squares[1:], start=squares[0]))) if squares else Tensor(0.0, np.float64)
+        share = np.where(norm > max_norm, max_norm / norm, 1.0)
+        for p in ready:
+            p.grad = p.grad * share.astype(p.dtype)
+    return norm
+
+
+def clip_grad_value(params: Iterable[Tensor] | Tensor, value: float) -> Any:
+    """Clip every gradient element to [-value, value].
+
+    Returns the largest magnitude before clipping, a float; in a compiled step a 0-d Tensor."""
     if not value > 0:
         raise ValueError(f"clip_grad_value: expected value > 0, got {value}")
     ready = _with_grad("clip_grad_value", params)
+    if taping() is not None:
+        with no_grad():
+            peaks = [np.max(np.abs(p.grad)) for p in ready if p.grad.size]
+            for p in ready:
+                p.grad = np.clip(p.grad, -value, value)
+        return functools.reduce(np.maximum, peaks) if peaks else Tensor(0.0)
     largest = max((float(np.max(np.abs(p.grad.data), initial=0)) for p in ready), default=0.0)
     for p in ready:
         p.grad = wrap(np.clip(p.grad.data, -value, value))

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from ..scope import taping
 from .optimizer import Optimizer
 
 
@@ -44,6 +45,8 @@ class Schedule:
 
     def step(self) -> None:
         """Go on to the next count."""
+        if (tape := taping()) is not None:
+            return tape.schedule(self)  # type: ignore[no-any-return]
         self.count += 1
         try:
             self._set()
@@ -213,7 +216,7 @@ class ReduceLROnPlateau(Schedule):
         return sign * metric > sign * self.best * (1 + sign * self.threshold)
 
     def step(self, metric: float | None = None) -> None:
-        """Note a metric, and reduce the rates if it is time."""
+        """Note a metric, and reduce the rates if it is time. Not inside a compiled step."""
         if metric is None or math.isnan(float(metric)):
             raise ValueError(f"ReduceLROnPlateau.step: expected a number, got {metric}")
         if self._better(float(metric)):

@@ -13,6 +13,7 @@ import numpy as np
 
 from .._tensor import Tensor
 from ..graph import unshared, wrap
+from ..scope import taping
 
 BLOCK = 32768  # elements: a block of parameter, gradient and state stays in L2 between a rule's passes
 
@@ -109,9 +110,13 @@ class Optimizer:
                 f"{self._name}.step: no parameter has a gradient; call loss.backward() first, and zero_grad() before it"
             )
         for p, group in ready:
-            state = self.state.get(p)
-            if state is None:
-                state = self.state[p] = {"step": 0, **self.init_state(p, group)}
+            if p not in self.state:
+                self.state[p] = {"step": 0, **self.init_state(p, group)}
+        if (tape := taping()) is not None:
+            tape.optimize(self, ready)
+            return
+        for p, group in ready:
+            state = self.state[p]
             state["step"] += 1
             options = {**group, **self.constants(state, group)}
             gradient = p._grad.data

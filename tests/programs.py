@@ -1,0 +1,112 @@
+"""Programs to test passes and backends on: of every operation with its gradients, of random expressions."""
+
+import numpy as np
+from op_table import ROWS
+
+import tinygrad_dl as tg
+from tinygrad_dl.compiler.host import Argument
+from tinygrad_dl.compiler.tape import Tape
+from tinygrad_dl.graph import wrap
+from tinygrad_dl.scope import written_to
+
+
+def record(f, arrays):
+    """The program of a function of Tensors that returns Tensors, and what it gave."""
+    tape, inputs = Tape(), [a.view() for a in arrays]
+    for i, a in enumerate(inputs):
+        tape.feed(a, Argument(i))
+    with written_to(tape):
+        results = [y for y in f(*map(wrap, inputs)) if isinstance(y, tg.Tensor)]
+    return tape.program(results)[0], [y.data for y in results]
+
+
+def _arrays(tree):
+    if isinstance(tree, list | tuple):
+        return [x for part in tree for x in _arrays(part)]
+    return [tree] if isinstance(tree, np.ndarray) else []
+
+
+def _filled(tree, rest):
+    if type(tree) in (list, tuple):
+        return type(tree)(_filled(part, rest) for part in tree)
+    return next(rest) if isinstance(tree, np.ndarray) else tree
+
+
+def _tensors(tree):
+    if isinstance(tree, list | tuple):
+        return [x for part in tree for x in _tensors(part)]
+    return [tree] if isinstance(tree, tg.Tensor) else []
+
+
+def with_gradients(row):
+    """A function of the row's arrays: its results, and the gradients of all that is floating."""
+
+    def f(*tensors):
+        inputs = [t.detach() for t in tensors]
+        for t in inputs:
+            if t.dtype.kind == "f":
+                t.requires_grad = True
+        outputs = _tensors(row.call(_filled(row.sample(), iter(inputs))))
+        wanted, ys = [t for t in inputs if t.requires_grad], [y for y in outputs if y.requires_grad]
+        found = []
+        if wanted and ys:
+            weights = tuple(np.random.default_rng(1).normal(size=y.shape).astype(y.dtype) for y in ys)
+            found = tg.gradients(ys, wanted, weights, allow_unused=True)
+        return [y.detach() for y in outputs] + [g for g in found if g is not None]
+
+    return f
+
+
+def of_row(row):
+    """`(program, arrays, results)` of a row; None where shapes depend on values or a generator draws."""
+    arrays = _arrays(row.sample())
+    try:
+        program, results = record(with_gradients(row), arrays)
+    except RuntimeError as error:
+        if "depends on values" in str(error) or "reads a value out" in str(error):
+            return None
+        raise
+    if len(program.inputs) != len(arrays):  # it draws
+        return None
+    return program, arrays, results
+
+
+CALLED = [row for row in ROWS if _arrays(row.sample())]
+
+
+def expression(rng, dtype=np.float64, steps=12):
+    """`(f, arrays)`: a random function of a few matrices, vectors and numbers, without NaN."""
+    arrays = [rng.normal(size=shape).astype(dtype) for shape in ((5, 7), (5, 7), (7,), (5, 1), (7, 4), ())]
+    plan = [(rng.integers(len(_STEPS)), rng.integers(100), rng.integers(100)) for _ in range(steps)]
+
+    def f(*tensors):
+        values = list(tensors)
+        for step, i, j in plan:
+            a, b = values[i % len(values)], values[j % len(values)]
+            try:
+                values.append(_STEPS[step](a, b))
+            except ValueError:  # shapes that do not fit
+                continue
+        return values[len(tensors) :] or [values[0] * 1]
+
+    return f, arrays
+
+
+_STEPS = [
+    lambda a, b: a + b,
+    lambda a, b: a * b * 0.5,
+    lambda a, b: a - np.tanh(b),
+    lambda a, b: a / (1 + b * b),
+    lambda a, b: np.maximum(a, b),
+    lambda a, b: np.where(a > b, a, 0.5 * b),
+    lambda a, b: np.sqrt(a * a + 1),
+    lambda a, b: np.exp(-(a * a)),
+    lambda a, b: a.sum(axis=0) if a.ndim else a,
+    lambda a, b: a.sum(axis=-1, keepdims=True) if a.ndim else a,
+    lambda a, b: a.mean() + b,
+    lambda a, b: np.max(a, axis=-1, keepdims=True) if a.ndim else a,
+    lambda a, b: np.tanh(a @ b),
+    lambda a, b: a.T,
+    lambda a, b: a.reshape(-1)[:5] if a.size > 4 else a,
+    lambda a, b: (a > 0).astype(a.dtype) + b,
+]

@@ -1,0 +1,390 @@
+"""What goes wrong with recorded functions elsewhere: here it works, is recorded again, or is a clear error."""
+
+import contextlib
+import threading
+
+import numpy as np
+import pytest
+
+import tinygrad_dl as tg
+from tinygrad_dl import nn, optim
+
+SCALE = 2.0
+
+
+def ones(n=3):
+    return np.ones(n, np.float32)
+
+
+def values(t):
+    return t.numpy().tolist()
+
+
+def test_python_numbers_are_seen_as_arguments():
+    f = tg.compile(lambda x, k: x * k)
+    assert [values(f(ones(), k))[0] for k in (2.0, 3.0, 2.0)] == [2, 3, 2]
+    assert len(f.programs) == 2
+
+
+def test_a_changing_float_is_better_an_array():
+    f = tg.compile(lambda x, k: x * k)
+    for k in (1.0, 2.0, 3.0, 4.0):
+        f(ones(), k)
+    assert "pass it as a 0-d array" in f.explain()
+    g = tg.compile(lambda x, k: x * k)
+    assert [values(g(ones(), np.array(k, np.float32)))[0] for k in (1, 2, 3, 4)] == [1, 2, 3, 4]
+    assert len(g.programs) == 1
+    assert "0-d array" not in g.explain()
+
+
+def test_a_branch_on_a_value_is_refused():
+    @tg.compile
+    def f(x):
+        return x * 2 if x.sum() > 0 else x
+
+    with pytest.raises(RuntimeError, match=r"(?s)bool\(\) reads a value out.*test_compile_footguns.py:\d+.*np.where"):
+        f(ones())
+
+
+READS = [float, int, lambda t: t.item(), lambda t: t.tolist(), lambda t: t.numpy(), np.asarray]
+
+
+@pytest.mark.parametrize("read", READS)
+def test_reading_a_value_out_is_refused(read):
+    f = tg.compile(lambda x: read(x.sum()))
+    with pytest.raises(RuntimeError, match="reads a value out of a step that is being recorded"):
+        f(ones())
+
+
+def test_reading_state_is_refused():
+    count = nn.Buffer(0)
+    f = tg.compile(lambda x: x * count.item())
+    with pytest.raises(RuntimeError, match="reads a value out"):
+        f(ones())
+
+
+def test_a_branch_on_shape_or_flag_is_fine():
+    f = tg.compile(lambda x, double: x * 2 if double or x.ndim > 1 else x + 0)
+    assert [values(f(ones(), d))[0] for d in (True, False, True)] == [2, 1, 2]
+
+
+def test_globals_and_closures_are_seen(monkeypatch):
+    local = 3.0
+
+    def f(x):
+        return x * SCALE * local
+
+    fast = tg.compile(f)
+    assert values(fast(ones()))[0] == 6
+    monkeypatch.setattr("test_compile_footguns.SCALE", 5.0)
+    assert values(fast(ones()))[0] == 15
+    local = 1.0
+    assert values(fast(ones()))[0] == 5
+    assert "SCALE was 2.0, is 5.0" in fast.explain()
+    assert "local was 3.0, is 1.0" in fast.explain()
+
+
+def test_helpers_of_the_function_are_seen(monkeypatch):
+    fast = tg.compile(lambda x: helper(x))
+    assert values(fast(ones()))[0] == 2
+    monkeypatch.setattr("test_compile_footguns.SCALE", 4.0)
+    assert values(fast(ones()))[0] == 4
+
+
+def helper(x):
+    return x * SCALE
+
+
+def test_tensors_of_closures_are_read_anew():
+    w = tg.tensor(ones())
+    buffer = nn.Buffer(ones())
+    f = tg.compile(lambda x: x * w + buffer)
+    f(ones())
+    buffer.assign(ones() * 10)
+    w.assign(ones() * 3)
+    assert values(f(ones())) == [13, 13, 13]
+    assert len(f.programs) == 1
+
+
+def test_results_are_not_reused():
+    f = tg.compile(lambda x: x * 2)
+    first = f(ones())
+    second = f(ones() * 5)
+    assert values(first) == [2, 2, 2]
+    assert values(second) == [10, 10, 10]
+
+
+def test_results_own_their_memory():
+    x, w = ones(), nn.Parameter(ones())
+    f = tg.compile(lambda x: (x, x.reshape(1, 3), w.detach(), tg.tensor([1.0, 2.0])))
+    for _ in range(2):
+        for t in f(x)[:3]:
+            assert not np.shares_memory(t.data, x)
+            assert not np.shares_memory(t.data, w.data)
+    a, b = f(x)[3], f(x)[3]
+    assert not np.shares_memory(a.data, b.data)
+
+
+def test_the_same_array_as_two_arguments():
+    f = tg.compile(lambda a, b: a + 2 * b)
+    x = ones()
+    assert values(f(x, x)) == [3, 3, 3]
+    assert values(f(ones(), ones() * 2)) == [5, 5, 5]
+    assert values(f(x, x)) == [3, 3, 3]
+
+
+def test_a_view_of_a_parameter_as_argument_keeps_the_old_value():
+    w = nn.Parameter(ones())
+
+    @tg.compile
+    def f(x):
+        with tg.no_grad():
+            w.assign(w + 1)
+        return x + 0
+
+    for k in (1, 2, 3):
+        assert values(f(w.detach())) == [k, k, k]
+
+
+def test_state_that_swaps():
+    a, b = nn.Buffer(ones()), nn.Buffer(ones() * 2)
+
+    @tg.compile
+    def swap():
+        old = a + 0
+        a.assign(b)
+        b.assign(old)
+
+    for expected in ((2, 1), (1, 2), (2, 1)):
+        swap()
+        assert (values(a)[0], values(b)[0]) == expected
+
+
+def test_views_taken_before_keep_their_value():
+    w = nn.Parameter(ones())
+
+    @tg.compile
+    def bump():
+        with tg.no_grad():
+            w.assign(w + 1)
+
+    bump()
+    view, state = w.detach().numpy(), nn.Linear(1, 1)
+    state.w = w
+    kept = state.state_dict()["w"]
+    bump()
+    assert view.tolist() == [2, 2, 2]
+    assert values(kept) == [2, 2, 2]
+    assert values(w.detach()) == [3, 3, 3]
+
+
+def test_rebinding_an_attribute_is_refused():
+    class Mean(nn.Module):
+        def __init__(self):
+            self.ema = tg.tensor(ones())
+
+        def forward(self, x):
+            self.ema = 0.9 * self.ema + 0.1 * x
+            return self.ema
+
+    model = Mean()
+    with pytest.raises(RuntimeError, match=r"ema was bound to a new tensor in the step; write .*ema.assign\(value\)"):
+        tg.compile(lambda x: model(x))(ones())
+
+
+def test_a_tensor_that_accumulates_by_its_name():
+    total = tg.tensor(np.zeros(3, np.float32))
+
+    @tg.compile
+    def f(x):
+        nonlocal total
+        total += x
+
+    for _ in range(4):
+        f(ones())
+    assert values(total) == [4, 4, 4]
+
+
+def test_changing_an_argument_in_place_is_refused():
+    @tg.compile
+    def f(x):
+        x += 1
+        return x
+
+    with pytest.raises(RuntimeError, match="argument was changed in place"):
+        f(ones())
+
+
+def test_shapes_that_depend_on_values_are_refused():
+    for f in (lambda x: x[x > 0], lambda x: np.nonzero(x)[0]):
+        with pytest.raises(RuntimeError, match="depends on values"):
+            tg.compile(f)(ones())
+
+
+def test_nested_compile_is_one_program():
+    inner = tg.compile(lambda x: np.exp(x))
+    outer = tg.compile(lambda x: inner(x) * 2)
+    for k in (0.0, 1.0):
+        np.testing.assert_allclose(outer(ones() * k).numpy(), 2 * np.exp(ones() * k))
+    assert len(outer.programs) == 1
+    assert not inner.programs
+
+
+def test_an_exception_in_the_middle_leaves_a_usable_function():
+    fail = [True]
+
+    @tg.compile
+    def f(x):
+        y = x * 2
+        if fail[0]:
+            raise KeyError("stop")
+        return y
+
+    with pytest.raises(KeyError):
+        f(ones())
+    fail[0] = False
+    assert values(f(ones())) == [2, 2, 2]
+    assert (tg.tensor(ones()) * 2).tolist() == [2, 2, 2]
+
+
+def test_an_exception_on_replay_changes_no_state():
+    w = nn.Parameter(np.ones((2, 3), np.float32))
+    optimizer = optim.SGD([w], lr=0.1)
+
+    @tg.compile
+    def step(y):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(w, y).backward()
+        optimizer.step()
+
+    step(np.array([0, 1]))
+    before = w.detach().numpy().copy()
+    with pytest.raises(ValueError, match="label 9"):
+        step(np.array([0, 9]))
+    np.testing.assert_array_equal(w.detach().numpy(), before)
+
+
+def test_threads_share_a_function():
+    f = tg.compile(lambda x: np.tanh(x @ x.T).sum(axis=0))
+    inputs = [np.random.default_rng(i).normal(size=(20, 20)) for i in range(8)]
+    expected = [np.tanh(x @ x.T).sum(axis=0) for x in inputs]
+    wrong = []
+
+    def work(i):
+        for _ in range(50):
+            if not np.allclose(f(inputs[i]).numpy(), expected[i]):
+                wrong.append(i)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
+    assert len(f.programs) == 1
+
+
+def test_another_thread_runs_eagerly_while_one_records():
+    recorded, release = threading.Event(), threading.Event()
+
+    def f(x):
+        recorded.set()
+        release.wait(10)
+        return x * 2
+
+    thread = threading.Thread(target=tg.compile(f), args=(ones(),))
+    thread.start()
+    recorded.wait(10)
+    assert tg.tensor(ones()).sum().item() == 3
+    release.set()
+    thread.join()
+
+
+def test_a_new_optimizer_state_is_used():
+    w = nn.Parameter(ones())
+    optimizer = optim.SGD([w], lr=0.1, momentum=0.9)
+
+    @tg.compile
+    def step():
+        optimizer.zero_grad()
+        w.sum().backward()
+        optimizer.step()
+
+    step()
+    step()
+    fresh = optim.SGD([w], lr=0.1, momentum=0.9).state_dict()
+    optimizer.load_state_dict(fresh)
+    step()
+    assert optimizer.state[w]["step"] == 1
+    np.testing.assert_allclose(optimizer.state[w]["momentum_buffer"].numpy(), 1)
+
+
+def test_freezing_is_seen():
+    model = nn.Linear(2, 1)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+
+    @tg.compile
+    def step(x):
+        optimizer.zero_grad()
+        model(x).sum().backward()
+        optimizer.step()
+
+    x = np.ones((1, 2), np.float32)
+    step(x)
+    model.weight.requires_grad = False
+    before = model.weight.detach().numpy().copy()
+    step(x)
+    np.testing.assert_array_equal(model.weight.detach().numpy(), before)
+
+
+def test_casting_the_model_is_seen():
+    model = nn.Linear(2, 1)
+    f = tg.compile(lambda x: model(x))
+    x = np.ones((1, 2))
+    assert f(x.astype(np.float32)).dtype == np.float32
+    model.astype(np.float64)
+    assert f(x.astype(np.float32)).dtype == np.float64
+
+
+def test_a_graph_does_not_reach_into_a_compiled_function():
+    w = tg.tensor(ones(), requires_grad=True)
+    f = tg.compile(lambda x: x * 2)
+    with pytest.raises(TypeError, match="expected arguments that require no grad"):
+        f(w * 1)
+    assert not f(ones()).requires_grad
+
+
+def test_no_grad_around_the_call_is_kept():
+    w = nn.Parameter(ones())
+
+    @tg.compile
+    def f(x):
+        return x * w
+
+    for _ in range(2):
+        with contextlib.nullcontext() if _ else tg.no_grad():
+            assert values(f(ones())) == [1, 1, 1]
+
+
+def test_methods_can_be_compiled():
+    class Model(nn.Module):
+        def __init__(self):
+            self.w = nn.Parameter(ones())
+
+        @tg.compile
+        def forward(self, x):
+            return x * self.w
+
+    model, other = Model(), Model()
+    other.w.assign(ones() * 3)
+    for _ in range(2):
+        assert values(model(ones())) == [1, 1, 1]
+        assert values(other(ones())) == [3, 3, 3]
+
+
+def test_clear_forgets():
+    f = tg.compile(lambda x: x * 2)
+    f(ones())
+    f.clear()
+    assert f.programs == []
+    assert values(f(ones())) == [2, 2, 2]

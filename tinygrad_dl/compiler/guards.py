@@ -1,0 +1,146 @@
+"""What a recorded program took for granted of the Python around it, checked before each later run.
+
+Seen are: closure cells and globals that the function's code names (and the functions among them, in turn),
+plain attributes, children and tensors of the modules reached, and which parameters an optimizer has. Numbers in
+`param_groups` are read anew at each run instead. Nothing else is seen.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from types import CodeType, FunctionType, MethodType
+from typing import Any
+
+import numpy as np
+
+from .._source import _PACKAGE
+from .._tensor import Tensor
+from ..nn.module import Module
+from ..optim.optimizer import Optimizer
+
+_MISSING: Any = type("missing", (), {"__repr__": lambda self: "nothing"})()
+_PLAIN = (bool, int, float, str, bytes, type(None), np.generic, np.dtype)
+_UNSEEN = {"_path"}  # of a Module: where it was last called
+
+
+class Guards:
+    """The state of what a function reaches, at the time of its making."""
+
+    def __init__(self, function: Any, arguments: Any) -> None:
+        self.entries: list[tuple[dict[Any, Any], Any, Any, str]] = []
+        self.lists: list[tuple[Any, list[Any], str]] = []
+        self.cells: list[tuple[Any, Any, str]] = []
+        self.optimizers: list[tuple[Optimizer, Any]] = []
+        self._seen: set[int] = set()
+        self._kept: list[Any] = []
+        self._visit(function, getattr(function, "__name__", "the function"))
+        for argument in arguments:
+            self._visit(argument, "an argument")
+
+    def broken(self) -> str | None:
+        """What has changed, in words; None if nothing has."""
+        for table, key, old, where in self.entries:
+            new = table.get(key, _MISSING)
+            if new is not old and not _equal(new, old):
+                return f"{where} was {_shown(old)}, is {_shown(new)}"
+        for sequence, parts, where in self.lists:
+            if len(sequence) != len(parts):
+                return f"{where} had {len(parts)} entries, has {len(sequence)}"
+            for new, old in zip(sequence, parts, strict=True):
+                if new is not old and not _equal(new, old):
+                    return f"an entry of {where} was {_shown(old)}, is {_shown(new)}"
+        for cell, old, where in self.cells:
+            new = cell.cell_contents
+            if new is not old and not _equal(new, old):
+                return f"{where} was {_shown(old)}, is {_shown(new)}"
+        for optimizer, members in self.optimizers:
+            if _members(optimizer) != members:
+                return f"{type(optimizer).__name__} has other parameters than before"
+        return None
+
+    def modules(self) -> Iterator[tuple[dict[Any, Any], Any, Any, str]]:
+        """`(table, key, value at the time, where)` of every attribute that is watched."""
+        return iter(self.entries)
+
+    def _visit(self, value: Any, where: str) -> None:
+        if isinstance(value, _PLAIN) or id(value) in self._seen:
+            return
+        self._seen.add(id(value))
+        self._kept.append(value)
+        if isinstance(value, Module):
+            self._attributes(value, where)
+        elif isinstance(value, Optimizer):
+            self.optimizers.append((value, _members(value)))
+        elif isinstance(value, Tensor):
+            pass
+        elif isinstance(value, list | tuple):
+            if isinstance(value, list):
+                self.lists.append((value, list(value), where))
+            for i, part in enumerate(value):
+                self._visit(part, f"{where}[{i}]")
+        elif isinstance(value, dict):
+            for key, part in list(value.items()):
+                self.entries.append((value, key, part, f"{where}[{key!r}]"))
+                self._visit(part, f"{where}[{key!r}]")
+        elif isinstance(value, functools.partial):
+            self._visit((value.func, value.args, value.keywords), where)
+        elif isinstance(value, MethodType):
+            self._visit(value.__self__, where)
+            self._visit(value.__func__, where)
+        elif isinstance(value, FunctionType):
+            self._function(value)
+
+    def _attributes(self, module: Module, where: str) -> None:
+        table = module.__dict__
+        for name in [*table, "training"]:
+            if name not in _UNSEEN:
+                part = table.get(name, _MISSING)
+                self.entries.append((table, name, part, f"{where}.{name}"))
+                self._visit(part, f"{where}.{name}")
+        self._visit(type(module).forward, f"{where}.forward")
+
+    def _function(self, function: FunctionType) -> None:
+        code = function.__code__
+        if code.co_filename.startswith(_PACKAGE):
+            return
+        for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+            try:
+                value = cell.cell_contents
+            except ValueError:  # not bound yet
+                continue
+            self.cells.append((cell, value, name))
+            self._visit(value, name)
+        for value in function.__defaults__ or ():
+            self._visit(value, code.co_name)
+        table = function.__globals__
+        for name in _names(code):
+            if name in table:
+                self.entries.append((table, name, table[name], name))
+                self._visit(table[name], name)
+
+
+def _names(code: CodeType) -> set[str]:
+    """The global names in a code object and in those inside it."""
+    found = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            found |= _names(constant)
+    return found
+
+
+def _members(optimizer: Optimizer) -> list[tuple[int, ...]]:
+    return [tuple(id(p) for p in group["params"] if p.node is not None) for group in optimizer.param_groups]
+
+
+def _equal(new: Any, old: Any) -> bool:
+    if type(new) is not type(old):
+        return False
+    if isinstance(old, tuple):
+        return len(new) == len(old) and all(a is b or _equal(a, b) for a, b in zip(new, old, strict=True))
+    return isinstance(old, _PLAIN) and bool(new == old)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value) if isinstance(value, (*_PLAIN, tuple)) or value is _MISSING else f"a {type(value).__name__}"
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,184 @@
+"""Passes: functions from a Program to a simpler one that means the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from ..primitive import Primitive
+from .lowering import lower
+from .program import Array, Instruction, Literal, Program, Value, execute
+
+FOLDED = 65536  # elements: larger results are not computed in advance
+
+
+def simplify(program: Program) -> Program:
+    """Every pass, in order."""
+    for rewrite in (lowered, unbroadcast, folded, shared, live):
+        program = rewrite(program)
+    return program
+
+
+class _Rewriter:
+    """A new body, and what stands for each old value in it."""
+
+    def __init__(self, program: Program) -> None:
+        self.program, self.body, self.instead = program, list[Instruction](), dict[Value, Any]()
+        self.constants = dict(program.constants)
+
+    def now(self, arg: Value | Literal) -> Any:
+        while isinstance(arg, Value) and arg in self.instead:
+            arg = self.instead[arg]
+        return arg
+
+    def step(self, old: Instruction) -> Instruction:
+        """The instruction with its arguments as they are now."""
+        args = tuple(self.now(a) for a in old.args)
+        return Instruction(old.op, args, old.static, old.outputs, old.line, old.path)
+
+    def done(self) -> Program:
+        p = self.program
+        outputs = [self.now(v) for v in p.outputs]
+        return Program(p.inputs, self.constants, self.body, outputs, p.updates)
+
+
+def lowered(program: Program) -> Program:
+    """Composite instructions as basic ones."""
+    new = _Rewriter(program)
+    todo = list(reversed(program.body))
+    while todo:
+        step = new.step(todo.pop())
+        found = lower(step, new.constants)
+        if found is None:
+            new.body.append(step)
+        else:
+            parts, instead = found
+            new.instead.update(instead)
+            todo.extend(reversed(parts))
+    return new.done()
+
+
+def is_elementwise(step: Instruction) -> bool:
+    """Does each element of the one output depend on one element of each argument, broadcast?"""
+    return len(step.outputs) == 1 and (step.op.elementwise or step.op in (WHERE, ops.astype))
+
+
+WHERE: Primitive = ops.choice._where
+_VIEWS: tuple[Primitive, ...] = (ops.reshape, ops.transpose, ops.broadcast_to)
+
+
+def unbroadcast(program: Program) -> Program:
+    """Elementwise operations broadcast by themselves; views and casts that change nothing go."""
+    new = _Rewriter(program)
+    made: dict[Value, Instruction] = {}
+    for old in program.body:
+        step = new.step(old)
+        same = _unchanged(step, made)
+        if same is not None:
+            new.instead[step.outputs[0]] = same
+            continue
+        if is_elementwise(step):
+            step.args = _narrow(step, made)
+        new.body.append(step)
+        made.update((v, step) for v in step.outputs)
+    return new.done()
+
+
+def _unchanged(step: Instruction, made: dict[Value, Instruction]) -> Value | None:
+    """The argument that a step gives back as it is."""
+    y, x = step.outputs[0], step.args[0] if step.args else None
+    if not isinstance(x, Value):
+        return None
+    if step.op in (ops.reshape, ops.broadcast_to) and x.shape == y.shape:
+        return x
+    if step.op is ops.astype and x.dtype == y.dtype:
+        return x
+    if step.op in (ops.multiply, ops.divide) and _is_one(step.args[1]) and _like(x, y):
+        return x
+    if step.op is ops.multiply and _is_one(x) and _like(step.args[1], y):
+        return step.args[1]  # type: ignore[return-value]
+    before = made.get(x)
+    if step.op is ops.reshape and before is not None and before.op is ops.reshape:
+        step.args = before.args
+        return _unchanged(step, {})
+    if step.op is ops.transpose and before is not None and before.op is ops.transpose:
+        first, second = _order(before), _order(step)
+        return before.args[0] if [first[i] for i in second] == list(range(y.ndim)) else None  # type: ignore[return-value]
+    return None
+
+
+def _order(step: Instruction) -> list[int]:
+    axes = step.static.get("axes")
+    n = step.outputs[0].ndim
+    return list(reversed(range(n))) if axes is None else [a % n for a in axes]
+
+
+def _is_one(arg: Value | Literal) -> bool:
+    return not isinstance(arg, Value | bool) and arg == 1
+
+
+def _like(x: Any, y: Value) -> bool:
+    return isinstance(x, Value) and x.shape == y.shape and x.dtype == y.dtype
+
+
+def _narrow(step: Instruction, made: dict[Value, Instruction]) -> tuple[Value | Literal, ...]:
+    """Arguments before they were broadcast, where the others have the full shape all the same."""
+    args = list(step.args)
+    for i, arg in enumerate(args):
+        before = made.get(arg) if isinstance(arg, Value) else None
+        if before is not None and before.op is ops.broadcast_to:
+            source = before.args[0]
+            shapes = [a.shape for a in (*args[:i], source, *args[i + 1 :]) if isinstance(a, Value)]
+            if np.broadcast_shapes(*shapes) == step.outputs[0].shape:
+                args[i] = source
+    return tuple(args)
+
+
+def folded(program: Program) -> Program:
+    """What depends on constants only is a constant."""
+    new = _Rewriter(program)
+    for old in program.body:
+        step = new.step(old)
+        known = all(v in new.constants for v in step.inputs)
+        if not known or any(v.size > FOLDED for v in step.outputs):
+            new.body.append(step)
+            continue
+        arrays = execute(step, [new.constants[a] if isinstance(a, Value) else a for a in step.args])
+        for v, array in zip(step.outputs, arrays, strict=True):
+            new.constants[v] = array
+    return new.done()
+
+
+def shared(program: Program) -> Program:
+    """Equal instructions are run once; equal constants are kept once."""
+    new = _Rewriter(program)
+    arrays: dict[Any, Value] = {}
+    for v, array in program.constants.items():
+        first = arrays.setdefault((array.shape, array.dtype.str, array.tobytes()), v)
+        if first is not v:
+            new.instead[v] = first
+            del new.constants[v]
+    seen: dict[Any, Instruction] = {}
+    for old in program.body:
+        step = new.step(old)
+        key = (step.op, tuple((type(a), a) for a in step.args), repr(sorted(step.static.items())))
+        first_step = seen.setdefault(key, step)
+        if first_step is step:
+            new.body.append(step)
+        else:
+            new.instead.update(zip(step.outputs, first_step.outputs, strict=True))
+    return new.done()
+
+
+def live(program: Program) -> Program:
+    """Only what leads to an output."""
+    needed = set(program.outputs)
+    body: list[Instruction] = []
+    for step in reversed(program.body):
+        if needed.intersection(step.outputs):
+            needed.update(step.inputs)
+            body.append(step)
+    constants: dict[Value, Array] = {v: a for v, a in program.constants.items() if v in needed}
+    return Program(program.inputs, constants, body[::-1], program.outputs, program.updates)

@@ -1,0 +1,84 @@
+"""Nested tuples, lists and dicts of arguments and results: taken apart and put together again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from .._source import describe
+from ..graph import Handle, Leaf
+
+
+class Place:
+    """Stands in a structure for array number `number`; `raw` if it is a plain ndarray there."""
+
+    __slots__ = ("number", "raw")
+
+    def __init__(self, number: int, raw: bool) -> None:
+        self.number, self.raw = number, raw
+
+
+def is_state(value: Any) -> bool:
+    """Is it a tensor with an identity: a parameter, a buffer, a leaf that requires grad?"""
+    return isinstance(value, Handle) and (getattr(value, "is_state", False) or isinstance(value.node, Leaf))
+
+
+def take_apart(tree: Any, arrays: list[Any]) -> Any:
+    """The structure with a Place for each array, which is appended to `arrays`; state stays as it is."""
+    kind = type(tree)
+    if kind is tuple:
+        return tuple([take_apart(v, arrays) for v in tree])
+    if kind is list:
+        return [take_apart(v, arrays) for v in tree]
+    if kind is dict:
+        return {k: take_apart(v, arrays) for k, v in tree.items()}
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return kind(*[take_apart(v, arrays) for v in tree])
+    if isinstance(tree, Handle | np.ndarray | np.generic) and not is_state(tree):
+        arrays.append(tree)
+        return Place(len(arrays) - 1, not isinstance(tree, Handle))
+    return tree
+
+
+def put_together(tree: Any, arrays: list[Any]) -> Any:
+    """The structure with arrays in their places."""
+    if isinstance(tree, Place):
+        return arrays[tree.number]
+    if isinstance(tree, tuple):
+        parts = [put_together(v, arrays) for v in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
+    if type(tree) is list:
+        return [put_together(v, arrays) for v in tree]
+    if type(tree) is dict:
+        return {k: put_together(v, arrays) for k, v in tree.items()}
+    return tree
+
+
+def signature(tree: Any, arrays: list[Any]) -> Any:
+    """What must be the same for a program to fit: structure, shapes, dtypes, Python values, identities."""
+    return tuple(_sign(tree, arrays))
+
+
+def _sign(tree: Any, arrays: list[Any]) -> Iterator[Any]:
+    kind = type(tree)
+    if kind is Place:
+        array = arrays[tree.number]
+        if isinstance(array, Handle) and array.node is not None:
+            raise TypeError(
+                f"compile: expected arguments that require no grad, got the result {describe(array)}; use .detach()"
+            )
+        yield kind, array.shape, array.dtype
+    elif kind is tuple or kind is list or (isinstance(tree, tuple) and hasattr(tree, "_fields")):
+        yield kind, len(tree)
+        for part in tree:
+            yield from _sign(part, arrays)
+    elif kind is dict:
+        yield kind, tuple(tree)
+        for part in tree.values():
+            yield from _sign(part, arrays)
+    elif kind in (bool, int, float, str, bytes, type(None), np.dtype):
+        yield kind, tree if tree == tree else "nan"
+    else:
+        yield kind, id(tree)

@@ -1,0 +1,317 @@
+"""`Tape`: writes down, while a function runs once, every operation, read and write as a `Program`.
+
+An array is known by its identity; the tape holds all that it has seen. What the function only computes from
+Python values is a constant. What it reads from outside is an input with a feed that reads it again at each
+later run; what it leaves behind (results, new values of state, gradients) is an output with a sink.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from .._source import describe_line, user_line
+from .._tensor import Tensor
+from ..graph import Handle, Leaf, Node, wrap
+from ..primitive import Fused, Primitive
+from ..scope import current, enter, leave, within
+from .host import Actions, Draw, Gradient, Number, Optimize, Schedule, Slot, State, structure
+from .program import Array, Instruction, Literal, Program, Value, value_of
+from .structure import is_state
+
+DYNAMIC = {"nonzero", "flatnonzero", "argwhere", "unique", "compress", "extract", "trim_zeros"}
+
+
+class Tape:
+    """inputs and outputs go with the program's, in order. actions: what Python does again before each run."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, Value] = {}
+        self.held: list[Any] = []  # an identity means something only while the object lives
+        self.constants: dict[Value, Array] = {}
+        self.feeds: list[tuple[Value, Any]] = []
+        self.body: list[Instruction] = []
+        self.actions = Actions()
+        self.weak: set[Value] = set()
+        self.outside: set[Handle] = set()  # tensors that were there before
+        self.written: dict[Handle, Array] = {}  # tensors that changed, with the value before
+        self.gradients: dict[Handle, bool] = {}  # whose `.grad` changed; was the old one read before?
+        self.without_grad: list[Handle] = []  # read as None: must be None at a later run, too
+        self.slots: dict[Tensor, Slot] = {}
+        self.origin: Node | None = None  # whose rule runs
+
+    # values
+
+    def hold(self, array: Array, value: Value) -> Value:
+        """Know an array as a value from now on."""
+        self.held.append(array)
+        self.known[id(array)] = value
+        return value
+
+    def feed(self, array: Array, source: Any, name: str | None = None) -> Value:
+        """Know an array as an input that later runs read from a source."""
+        value = self.hold(array, value_of(array, name))
+        self.feeds.append((value, source))
+        return value
+
+    def constant(self, array: Array) -> Value:
+        """Know an array as it is now for good."""
+        value = self.hold(array, value_of(array))
+        kept = array.copy()
+        kept.flags.writeable = False
+        self.constants[value] = kept
+        return value
+
+    def value(self, arg: Any) -> Value | Literal:
+        """What an argument of an operation is to the program."""
+        if arg is None or type(arg) in (bool, int, float):
+            return arg  # type: ignore[no-any-return]
+        if isinstance(arg, Handle):
+            found = self.known.get(id(arg.data))
+            if found is None:
+                self.outside.add(arg)
+            return found or self.feed(arg.data, State(arg), arg.name)
+        array = np.asarray(arg)
+        return self.known.get(id(array)) or self.constant(array)
+
+    def computed(self, array: Array) -> bool:
+        """May this array be another one at a later run?"""
+        value = self.known.get(id(array))
+        return value is not None and value not in self.constants
+
+    # operations
+
+    def call(self, op: Primitive, args: Sequence[Any], static: dict[str, Any]) -> Any:
+        """Run an operation as ever, and write it down; of a fused one, what it means."""
+        args = [wrap(a) if isinstance(a, np.ndarray) and id(a) in self.known else a for a in args]
+        if isinstance(op, Fused):
+            bound, static = op._bind(tuple(args), static)
+            with hidden(), within(recording=False):
+                op(*bound, **static)  # for the checks of its arguments
+            return op.meaning(*bound, **static)
+        if self.weak:
+            args = self._strong(args)
+        with hidden():
+            result = op(*args, **static)
+        if not isinstance(result[0] if isinstance(result, tuple) else result, Handle):
+            return result
+        if static or (len(args) != op.arity and not op.open):
+            args, static = op._bind(tuple(args), static)
+        self.note(op, args, static, result if isinstance(result, tuple) else (result,))
+        return result
+
+    def note(self, op: Primitive, args: Iterable[Any], static: dict[str, Any], results: Sequence[Handle]) -> None:
+        """Write down an operation that has run."""
+        inputs = tuple(self.value(a) for a in args)
+        self._refuse_dynamic(op, args)
+        for y in results:
+            if id(y.data) in self.known:
+                y.data = y.data.view()  # it gave back an argument
+        values = tuple(self.hold(y.data, value_of(y.data)) for y in results)
+        given = [v for v in inputs if isinstance(v, Value)]
+        if given and self.weak.issuperset(given) and op.name != "astype":
+            self.weak.update(values)
+        origin = self.origin
+        line = origin.line if origin is not None else user_line()
+        path = origin.path if origin is not None else current().path
+        self.body.append(Instruction(op, inputs, static, values, line, path))
+
+    def _strong(self, args: Sequence[Any]) -> Sequence[Any]:
+        """Python's numbers are weak: beside an array they take its dtype."""
+        found = [self.known.get(id(a.data)) if isinstance(a, Handle) else None for a in args]
+        dtypes = [a.dtype for a, v in zip(args, found, strict=True) if hasattr(a, "dtype") and v not in self.weak]
+        floating = [d for d in dtypes if d.kind == "f"]
+        if not floating or not any(v in self.weak for v in found):
+            return args
+        dtype = np.result_type(*floating)
+        pairs = zip(args, found, strict=True)
+        return [ops.astype(a, dtype=dtype) if v in self.weak and a.dtype != dtype else a for a, v in pairs]
+
+    def _refuse_dynamic(self, op: Primitive, args: Iterable[Any]) -> None:
+        masks = op.name == "getitem" and any(getattr(a, "dtype", float) == np.bool_ for a in list(args)[1:])
+        if op.name in DYNAMIC or masks:
+            raise RuntimeError(
+                f"compile: the shape of {op.name}'s result depends on values, at {describe_line(user_line())}\n"
+                "  a compiled step has one shape for each array; use np.where, or do this outside"
+            )
+
+    def fresh(self, data: Any, dtype: Any, convert: Callable[[Any, Any], Array]) -> Array:
+        """The array of a new Tensor: a copy of what the program computes, else a constant."""
+        if isinstance(data, Handle) and self.computed(data.data):
+            plain = wrap(data.data)
+            return ops.copy(plain).data if dtype is None else ops.astype(plain, dtype=dtype).data
+        if isinstance(data, list | tuple) and any(isinstance(d, Handle) for d in data):
+            return self.fresh(ops.stack([wrap(d.data) if isinstance(d, Handle) else d for d in data]), dtype, convert)
+        array = convert(data, dtype)
+        self.constant(array)
+        return array
+
+    def refuse_reading(self, tensor: Handle, how: str) -> None:
+        """Raise a RuntimeError if a value is taken out that later runs would not see."""
+        if id(tensor.data) not in self.known and not isinstance(tensor.node, Leaf):
+            self.value(tensor)
+        if self.computed(tensor.data):
+            raise RuntimeError(
+                f"compile: {how} reads a value out of a step that is being recorded, at {describe_line(user_line())}\n"
+                "  later runs would not read it again; return the tensor, or use np.where in place of a branch"
+            )
+
+    # state
+
+    def touch(self, tensor: Handle) -> None:
+        """A tensor is about to change. Only one from outside of the step is noted."""
+        if tensor not in self.written:
+            self.value(tensor)
+            if is_state(tensor) or tensor in self.outside:
+                self.written[tensor] = tensor.data
+
+    def store(self, tensor: Handle, array: Array) -> None:
+        """`assign`, with an array that need not be broadcast or cast yet."""
+        self.touch(tensor)
+        new = wrap(array)
+        if array.shape != tensor.data.shape:
+            new = ops.broadcast_to(new, shape=tensor.data.shape)
+        if array.dtype != tensor.data.dtype:
+            new = ops.astype(new, dtype=tensor.data.dtype)
+        tensor.data = self.own(new.data)
+
+    def own(self, array: Array) -> Array:
+        """A copy that nothing else refers to, known as the same value."""
+        value = self.value(array)
+        fresh = array.copy()
+        if isinstance(value, Value):
+            self.hold(fresh, value)
+        return fresh
+
+    def read_grad(self, tensor: Handle) -> None:
+        """Somebody looks at `.grad`."""
+        if tensor in self.gradients:
+            return
+        if tensor._grad is None:
+            self.gradients[tensor] = False
+            self.without_grad.append(tensor)
+        else:
+            self.gradients[tensor] = True
+            if id(tensor._grad.data) not in self.known:
+                self.feed(tensor._grad.data, Gradient(tensor))
+
+    def write_grad(self, tensor: Handle) -> None:
+        """`.grad` is about to change."""
+        self.gradients.setdefault(tensor, False)
+
+    # what Python does at each run
+
+    def draw(self, draw: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """A draw from a generator."""
+        action = Draw(draw, args, kwargs)
+        with hidden():
+            result = draw(*args, **kwargs)
+        result = result if isinstance(result, Handle) else wrap(result)
+        self.feed(result.data, self.actions.add(action, 1)[0], draw.__name__)
+        return result
+
+    def schedule(self, schedule: Any) -> None:
+        """A step of a learning-rate schedule."""
+        self.actions.add(Schedule(schedule), 0)
+        with hidden():
+            schedule.step()
+
+    def optimize(self, optimizer: Any, ready: Sequence[tuple[Tensor, dict[str, Any]]]) -> None:
+        """An optimizer's step: the rule of each parameter runs on Tensors and is written down."""
+        for members, group in _alike(optimizer, ready):
+            action = Optimize(optimizer, optimizer.param_groups.index(group), members)
+            numbers = action.run()
+            boxes = iter(self.actions.add(action, len(numbers)))
+            options = self._options(action.options, iter(numbers), boxes)
+            for p in members:
+                self._update(optimizer, p, options)
+
+    def _options(self, tree: Any, numbers: Iterator[Array], boxes: Iterator[Any]) -> Any:
+        """Options as a rule gets them: numbers that may change as tensors, everything else as it is."""
+        if isinstance(tree, dict):
+            return {k: self._options(v, numbers, boxes) for k, v in tree.items()}
+        if isinstance(tree, tuple):
+            return tuple(self._options(v, numbers, boxes) for v in tree)
+        if structure(tree) is not float:
+            return tree
+        number = Number(next(numbers))
+        self.weak.add(self.feed(number.data, next(boxes)))
+        return number
+
+    def _update(self, optimizer: Any, p: Tensor, options: dict[str, Any]) -> None:
+        self.read_grad(p)
+        self.touch(p)
+        new = wrap(p.data)
+        kept = {k: t for k, t in optimizer.state[p].items() if isinstance(t, Tensor)}
+        for name, t in kept.items():
+            self.slots[t] = Slot(optimizer, p, name)
+            if id(t.data) not in self.known:
+                self.feed(t.data, self.slots[t], name)
+            self.written.setdefault(t, t.data)
+        state = {name: wrap(t.data) for name, t in kept.items()}
+        grad: Any = p._grad
+        with within(recording=False):
+            optimizer.update(new, grad, state, options)
+        for name, t in kept.items():
+            t.data = state[name].data
+        p.data = new.data
+        if isinstance(p.node, Leaf):
+            p.node.overwritten()
+
+    # the end
+
+    def program(self, results: Sequence[Handle]) -> tuple[Program, list[Any], list[Any]]:
+        """The program, with a source for each input and a place for each output."""
+        outputs: list[Value] = []
+        sinks: list[Any] = []
+        for number, result in enumerate(results):
+            outputs.append(self._known(result.data))
+            sinks.append(number)
+        places = {id(source.tensor): i for i, (_, source) in enumerate(self.feeds) if isinstance(source, State)}
+        slots = {(id(s.tensor), s.name): i for i, (_, s) in enumerate(self.feeds) if isinstance(s, Slot)}
+        updates: dict[int, int] = {}
+        for tensor, before in self.written.items():
+            if tensor.data is before:
+                continue
+            slot = self.slots.get(tensor)  # type: ignore[call-overload]
+            place = places.get(id(tensor)) if slot is None else slots.get((id(slot.tensor), slot.name))
+            if place is not None:
+                updates[len(outputs)] = place
+            outputs.append(self._known(tensor.data))
+            sinks.append(slot or State(tensor))
+        given = {(v, id(s.tensor)) for v, s in self.feeds if isinstance(s, Gradient)}
+        for tensor in self.gradients:
+            g = tensor._grad
+            if g is not None and (self._known(g.data), id(tensor)) not in given:
+                outputs.append(self._known(g.data))
+                sinks.append(Gradient(tensor))
+        inputs = [v for v, _ in self.feeds]
+        program = Program(inputs, self.constants, self.body, outputs, updates)
+        return program, [s for _, s in self.feeds], sinks
+
+    def _known(self, array: Array) -> Value:
+        return self.known.get(id(array)) or self.constant(array)
+
+
+def _alike(optimizer: Any, ready: Sequence[tuple[Tensor, dict[str, Any]]]) -> Iterator[tuple[list[Tensor], Any]]:
+    """Parameters of one group whose state holds the same numbers share the numbers that follow from them."""
+    clusters: dict[Any, tuple[list[Tensor], Any]] = {}
+    for p, group in ready:
+        numbers = tuple((k, v) for k, v in optimizer.state[p].items() if not isinstance(v, Tensor))
+        clusters.setdefault((id(group), numbers), ([], group))[0].append(p)
+    return iter(clusters.values())
+
+
+@contextmanager
+def hidden() -> Iterator[None]:
+    """Run a block whose operations are not written down."""
+    token = enter(replace(current(), tape=None))
+    try:
+        yield
+    finally:
+        leave(token)

@@ -268,3 +268,37 @@ def test_plain_average_of_statistics():
         return layer.running_var.numpy()
 
     np.testing.assert_allclose(run(True), run(False))
+
+
+def test_verify_runs_beside_the_function():
+    runs = []
+    for verify in (0, 3):
+        tg.seed(1)
+        model = network()
+        optimizer = optim.Adam(model.parameters(), lr=0.01)
+        rates = lr_scheduler.StepLR(optimizer, 2)
+
+        def step(x, y, model=model, optimizer=optimizer, rates=rates):
+            loss = nn.functional.cross_entropy(model(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            rates.step()
+            return loss
+
+        fast = tg.compile(step, verify=verify)
+        runs.append(([fast(x, y).item() for x, y in BATCHES[:6]], model, optimizer))
+    same(*runs)
+
+
+def test_verify_finds_what_is_not_seen():
+    class Config:
+        scale = 2.0
+
+    config = Config()
+    f = tg.compile(lambda x: x * config.scale, verify=2)
+    f(np.ones(3))
+    f(np.ones(3))
+    config.scale = 3.0
+    with pytest.raises(RuntimeError, match="result 0 differs from the function's own"):
+        f(np.ones(3))

@@ -9,93 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from .. import graph
-from .._source import user_line
-from ..graph import Handle, Leaf, next_order, wrap
+from ..graph import Handle, wrap
 from ..scope import taping, written_to
 from .guards import Guards
-from .host import Argument, Changed, Gradient
-from .passes import simplify
-from .program import Array, Program
+from .host import Argument, Changed
+from .program import Program
+from .replay import Recorded, interpret
 from .structure import Place, is_state, put_together, signature, take_apart
 from .tape import Tape
-
-
-class Recorded:
-    """One program with what it reads and writes, and what it takes for granted."""
-
-    def __init__(self, why: str, guards: Guards, tape: Tape, results: Any, arrays: list[Any]) -> None:
-        self.why, self.guards, self.results = why, guards, results
-        recorded, self.feeds, self.sinks = tape.program(arrays)
-        self.program = simplify(recorded)
-        self.actions = tape.actions
-        self.raw = [not isinstance(a, Handle) for a in arrays]
-        self.without_grad = tape.without_grad
-        self.cleared = [t for t in tape.gradients if t._grad is None]
-        self.stores = [(i, s) for i, s in enumerate(self.sinks) if not isinstance(s, int | Gradient)]
-        self.gradients = [(i, s.tensor) for i, s in enumerate(self.sinks) if isinstance(s, Gradient)]
-        self.runs = 0
-        self.run: Callable[[list[Array]], list[Array]] = functools.partial(interpreted, self.program)
-
-    def broken(self) -> str | None:
-        """Why this program does not fit now, or None."""
-        for tensor in self.without_grad:
-            if tensor._grad is not None:
-                return "a gradient was there at the start; call zero_grad() in the step"
-        return self.guards.broken()
-
-    def __call__(self, arguments: list[Any]) -> Any:
-        """Run it. Raises Changed, with nothing done, if it does not fit after all."""
-        arrays: list[Any] = []
-        boxes: list[tuple[int, Any]] = []
-        for value, feed in zip(self.program.inputs, self.feeds, strict=True):
-            if type(feed) is Argument:
-                array = arguments[feed.number]
-            elif hasattr(feed, "array"):
-                boxes.append((len(arrays), feed))
-                arrays.append(None)
-                continue
-            else:
-                array = feed.read()
-                if array.shape != value.shape or array.dtype != value.dtype:
-                    raise Changed
-            arrays.append(array)
-        self.actions.run()
-        for i, box in boxes:
-            arrays[i] = box.array
-        outputs = self.run(arrays)
-        self._write(outputs)
-        self.runs += 1
-        found = [outputs[i] if raw else wrap(outputs[i]) for i, raw in enumerate(self.raw)]
-        return put_together(self.results, found)
-
-    def _write(self, outputs: list[Array]) -> None:
-        """Give state and gradients their new values."""
-        leaves = []
-        for i, sink in self.stores:
-            handle = sink.handle()
-            handle.data = outputs[i]
-            if isinstance(handle.node, Leaf):
-                leaves.append(handle.node)
-        if leaves:
-            stamp, line = next_order(), user_line()
-            graph.last_write = stamp
-            for leaf in leaves:
-                leaf.stamp, leaf.written = stamp, line
-        for tensor in self.cleared:
-            tensor._grad = None
-        for i, tensor in self.gradients:
-            tensor._grad = wrap(outputs[i])
-
-
-def interpreted(program: Program, arrays: list[Array]) -> list[Array]:
-    """Run a program by its meaning; what comes out owns its memory."""
-    taken = {id(a) for a in (*arrays, *program.constants.values())}
-    outputs = []
-    for y in program.run(arrays):
-        outputs.append(y if y.base is None and id(y) not in taken else y.copy())
-        taken.add(id(outputs[-1]))
-    return outputs
+from .verify import verified
 
 
 class Compiled:
@@ -128,11 +50,17 @@ class Compiled:
                 broken = recorded.broken()
                 if broken is None:
                     try:
+                        if recorded.runs < self.verify:
+                            return verified(recorded, plain, lambda: self._eager(tree, plain))
                         return recorded(plain)
                     except Changed:
                         broken = "an option, a dtype or a gradient changed"
                 reason = broken
             return self._record(key, tree, arrays, reason or _difference(key, list(self._programs)))
+
+    def _eager(self, tree: Any, arrays: list[Any]) -> Any:
+        args, kwargs = put_together(tree, [wrap(a) for a in arrays])
+        return self.function(*args, **kwargs)
 
     def _record(self, key: Any, tree: Any, arrays: list[Any], why: str) -> Any:
         guards = Guards(self.function, _objects(tree))
@@ -152,7 +80,9 @@ class Compiled:
         _refuse_rebinding(guards, tape)
         found: list[Any] = []
         results = take_apart(result, found)
-        recorded = Recorded(why, guards, tape, results, [f if isinstance(f, Handle) else np.asarray(f) for f in found])
+        recorded = Recorded(
+            why, guards, tape, results, [f if isinstance(f, Handle) else np.asarray(f) for f in found], interpret
+        )
         self._programs.setdefault(key, []).append(recorded)
         return put_together(results, [wrap(f.data.copy()) if isinstance(f, Handle) else f for f in found])
 

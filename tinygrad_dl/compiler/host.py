@@ -99,12 +99,9 @@ class Draw:
     def __init__(self, draw: Callable[..., Any], args: Any, kwargs: Any) -> None:
         self.draw, self.args, self.kwargs = draw, args, kwargs
 
-    def run(self) -> Sequence[Array]:
+    def run(self) -> Array:
         result = self.draw(*self.args, **self.kwargs)
-        return (result.data if isinstance(result, Handle) else result,)
-
-    def undo(self) -> None:
-        raise AssertionError("draws come after everything that may change")
+        return result.data if isinstance(result, Handle) else result
 
 
 class Schedule:
@@ -136,12 +133,11 @@ def structure(option: Any) -> Any:
     return option
 
 
-def _numbers(tree: Any) -> list[float]:
-    """The numbers that may change, in order."""
-    if isinstance(tree, dict | tuple):
-        parts = tree.values() if isinstance(tree, dict) else tree
-        return [x for part in parts for x in _numbers(part)]
-    return [tree] if structure(tree) is float else []
+def _numbers(option: Any, where: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    """The places of the numbers in an option that may change, in order."""
+    if isinstance(option, tuple):
+        return [place for i, part in enumerate(option) for place in _numbers(part, (*where, i))]
+    return [where] if structure(option) is float else []
 
 
 class Optimize:
@@ -149,34 +145,66 @@ class Optimize:
 
     def __init__(self, optimizer: Any, group: int, members: Sequence[Tensor]) -> None:
         self.optimizer, self.group, self.members = optimizer, group, list(members)
-        self.options: dict[str, Any] = {}
-        self.fixed: dict[str, Any] | None = None
+        state = optimizer.state[self.members[0]]
+        self.names = [k for k, v in state.items() if not isinstance(v, Tensor)]  # of the numbers that count
+        self.options = self._count()
+        self.fixed = {k: structure(v) for k, v in self.options.items()}
+        self.places = [p for k, v in self.options.items() for p in _numbers(v, (k,))]
+        self.numbers = np.empty(len(self.places), np.float64)
+        self.results = [self.numbers[i : i + 1].reshape(()) for i in range(len(self.places))]
+        self._read()
+
+    def _count(self) -> dict[str, Any]:
+        """Go on by one step and return the options, also those that follow from the count. Raises Changed if the
+        parameters no longer share them."""
+        table = self.optimizer.state
+        states = [table.get(p) for p in self.members]
+        if None in states:
+            raise Changed
+        first = states[0]
+        self.before = {name: first[name] for name in self.names}
+        for name, number in self.before.items():
+            for state in states:
+                if state[name] != number:
+                    raise Changed
+        first["step"] += 1
+        group = self.optimizer.param_groups[self.group]
+        options = {**group, **self.optimizer.constants(first, group)}
+        for key in ("params", "param_names", "initial_lr"):
+            options.pop(key, None)
+        for name in self.names:
+            number = first[name]
+            for state in states:
+                state[name] = number
+        return options
+
+    def _read(self) -> None:
+        options = self.options
+        for i, (key, *rest) in enumerate(self.places):
+            number = options[key]
+            for part in rest:
+                number = number[part]
+            self.numbers[i] = number
 
     def run(self) -> Sequence[Array]:
-        """Every number as a 0-d float64 array. Raises Changed if anything else than numbers has changed."""
-        states = [self.optimizer.state.get(p) for p in self.members]
-        if None in states or self.group >= len(self.optimizer.param_groups):
-            raise Changed
-        self.before = [{k: v for k, v in s.items() if not isinstance(v, Tensor)} for s in states]
-        if any(numbers != self.before[0] for numbers in self.before):
-            raise Changed
-        states[0]["step"] += 1
-        group = self.optimizer.param_groups[self.group]
-        constants = self.optimizer.constants(states[0], group)
-        self.options = {k: v for k, v in group.items() if k not in ("params", "param_names", "initial_lr")} | constants
-        fixed = {k: structure(v) for k, v in self.options.items()}
-        if self.fixed is not None and fixed != self.fixed:
-            states[0].update(self.before[0])
-            raise Changed
-        self.fixed = fixed
-        after = {k: v for k, v in states[0].items() if not isinstance(v, Tensor)}
-        for state in states[1:]:
-            state.update(after)
-        return [np.array(x, np.float64) for x in _numbers(self.options)]
+        """Every number as a 0-d float64 array. Raises Changed, with nothing done, if anything else has changed."""
+        self.options = self._count()
+        for key, option in self.options.items():
+            if type(option) is float and option:
+                if self.fixed[key] is not float:
+                    break
+            elif structure(option) != self.fixed[key]:
+                break
+        else:
+            self._read()
+            return self.results
+        self.undo()
+        raise Changed
 
     def undo(self) -> None:
-        for p, numbers in zip(self.members, self.before, strict=True):
-            self.optimizer.state[p].update(numbers)
+        """Take the latest step back."""
+        for p in self.members:
+            self.optimizer.state[p].update(self.before)
 
 
 class Actions:
@@ -205,5 +233,9 @@ class Actions:
                 action.undo()
             raise
         for draw, boxes in self.draws:
-            for box, array in zip(boxes, draw.run(), strict=True):
-                box.array = array
+            boxes[0].array = draw.run()
+
+    def undo(self) -> None:
+        """Take back what the latest run has counted; what was drawn stays drawn."""
+        for action, _ in reversed(self.numbers):
+            action.undo()

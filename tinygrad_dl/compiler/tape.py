@@ -225,9 +225,8 @@ class Tape:
         """An optimizer's step: the rule of each parameter runs on Tensors and is written down."""
         for members, group in _alike(optimizer, ready):
             action = Optimize(optimizer, optimizer.param_groups.index(group), members)
-            numbers = action.run()
-            boxes = iter(self.actions.add(action, len(numbers)))
-            options = self._options(action.options, iter(numbers), boxes)
+            boxes = iter(self.actions.add(action, len(action.results)))
+            options = self._options(action.options, iter(action.results), boxes)
             for p in members:
                 self._update(optimizer, p, options)
 
@@ -239,7 +238,7 @@ class Tape:
             return tuple(self._options(v, numbers, boxes) for v in tree)
         if structure(tree) is not float:
             return tree
-        number = Number(next(numbers))
+        number = Number(next(numbers).copy())
         self.weak.add(self.feed(number.data, next(boxes)))
         return number
 

@@ -39,6 +39,7 @@ class Recorded:
         self.without_grad = tape.without_grad
         self.cleared = [t for t in tape.gradients if t._grad is None]
         self.runs = 0
+        self.flat = False  # are all of the function's arguments arrays?
         self.run = build(self.program)
         self._resolve()
 

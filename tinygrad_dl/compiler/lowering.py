@@ -17,6 +17,7 @@ from ..nn import activations, transformations
 from ..ops import index as _index
 from ..ops._arguments import count
 from ..primitive import Primitive
+from ..random import bits
 from ..scope import within, written_to
 from .program import Instruction, Literal, Value
 from .tape import Tape
@@ -78,6 +79,20 @@ def _setitem(x: Any, v: Any, *indices: Any, index: Any) -> Any:
 
 def _same(x: Any, **static: Any) -> Any:
     return x
+
+
+BASIC: tuple[Primitive, ...] = (
+    *(ops.sum, ops.max, ops.min, ops.prod, ops.matmul, ops.reshape, ops.transpose, ops.broadcast_to, ops.astype),
+    *(ops.choice._where, activations._sigmoid, activations.erf, bits),
+)
+
+
+def basic_name(step: Instruction) -> str:
+    """A basic operation's name, for a ufunc NumPy's; "" for all others. A user's operation may be called anything."""
+    if isinstance(step.op.kernel, np.ufunc):
+        name = step.op.kernel.__name__
+        return name if getattr(np, name, None) is step.op.kernel else ""
+    return step.op.name if step.op in BASIC else ""
 
 
 MEANINGS: dict[Primitive, Callable[..., Any]] = {

@@ -1,0 +1,295 @@
+"""`fuse`: the elementwise operations and reductions of a graph as few kernels, each one loop nest.
+
+A kernel runs over rows and columns, several axes collapsed into each where they always go together. One of the
+two is its inner loop: reductions along that one may be used inside the kernel (softmax along columns, batch norm
+along rows), all other reductions only leave it. What lies in memory is decided here as well: a cheap value that
+another kernel reads is computed again there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from .axes import Axes, Axis, Graph, Node, collapsed
+
+FUSED = ("map", "reduce")
+WIDEST = 128  # columns of a kernel that adds up its rows in registers
+STREAMED = 512  # columns from which on a kernel without reductions runs along its rows: contiguous, not in tiles
+RECOMPUTED = 12  # operations that are cheaper than writing a value and reading it
+_COSTS = {"divide": 3, "sqrt": 3, "bits": 8, "floor": 1, "rint": 1, "reciprocal": 3} | dict.fromkeys(
+    ("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "tanh", "sigmoid", "erf", "logaddexp"), 30
+)
+
+
+def cost(node: Node) -> int:
+    """How many simple operations a node's own operation is worth."""
+    return _COSTS.get(node.name, 1)
+
+
+@dataclass(slots=True, eq=False)
+class Kernel:
+    """inputs: nodes that it reads from memory. nodes: what it computes, in order. outputs: what it stores.
+    columns_inside: the inner loop runs along the columns, else along the rows."""
+
+    rows: Axes
+    columns: Axes
+    columns_inside: bool
+    inputs: list[Node]
+    nodes: list[Node]
+    outputs: list[Node]
+
+    @property
+    def inner(self) -> Axes:
+        return self.columns if self.columns_inside else self.rows
+
+    @property
+    def outer(self) -> Axes:
+        return self.rows if self.columns_inside else self.columns
+
+
+@dataclass(slots=True)
+class Fused:
+    """kernels: in an order that need not be the one to run in. memory: the computed nodes that are stored."""
+
+    kernels: list[Kernel]
+    memory: set[Node]
+
+
+@dataclass(slots=True)
+class _Group:
+    """Nodes that shall be one kernel; what its shape depends on, as sets."""
+
+    nodes: list[Node] = field(default_factory=list)
+    signatures: set[frozenset[Axis]] = field(default_factory=set)  # of axes that stand together
+    orders: set[Axes] = field(default_factory=set)
+    maps: set[frozenset[Axis]] = field(default_factory=set)
+    reduces: list[Node] = field(default_factory=list)
+    reads: set[Node] = field(default_factory=set)
+
+    def add(self, node: Node) -> None:
+        self.nodes.append(node)
+        for n in (node, *node.nodes):
+            self.signatures.add(frozenset(n.layout))
+            if len(n.layout) > 1:
+                self.orders.add(n.layout)
+        self.reads.update(node.nodes)
+        if node.kind == "reduce":
+            self.signatures.add(node.over)
+            self.reduces.append(node)
+        else:
+            self.maps.add(frozenset(node.layout))
+
+    def union(self, other: _Group) -> _Group:
+        return _Group(
+            self.nodes + other.nodes,
+            self.signatures | other.signatures,
+            self.orders | other.orders,
+            self.maps | other.maps,
+            self.reduces + other.reduces,
+            self.reads | other.reads,
+        )
+
+    def axes(self) -> frozenset[Axis]:
+        return frozenset[Axis]().union(*self.signatures)
+
+
+Fit = tuple[Axes, Axes, bool]  # rows, columns, are the columns inside?
+
+
+def _fit(group: _Group, graph: Graph) -> Fit | None:
+    """How one loop nest computes the group, or None."""
+    axes = collapsed(group.signatures, group.orders)
+    if axes is None or len(axes) > 2:
+        return None
+    rows, columns = axes if len(axes) == 2 else ((), axes[0] if axes else ())
+    if not columns:
+        return (), (), False
+    streams = graph.size(columns) > STREAMED
+    inside = sum(n.over == frozenset(columns) for n in group.reduces)
+    along = sum(n.over == frozenset(rows) for n in group.reduces)
+    choices = (True, False) if (inside, streams) > (along, False) and rows else (False, True)
+    for columns_inside in choices:
+        if _legal(group, frozenset(rows), frozenset(columns), columns_inside, graph):
+            return rows, columns, columns_inside
+    return None
+
+
+def _legal(group: _Group, rows: frozenset[Axis], columns: frozenset[Axis], inside: bool, graph: Graph) -> bool:
+    inner, outer = (columns, rows) if inside else (rows, columns)
+    full = inner | outer
+    for node in group.reduces:
+        operand = frozenset(node.nodes[0].layout)
+        if node.over == inner and operand == full:
+            continue
+        if node in group.reads or not outer or not outer <= node.over:
+            return False
+        narrow = inside and graph.size(columns) <= WIDEST
+        if node.over != full and operand == full and inner and not narrow:
+            return False
+    return all(outer <= axes for axes in group.maps)
+
+
+class _Fuser:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.home: dict[Node, int] = {}
+        self.groups: list[_Group | None] = []  # None: a node that stands alone
+        self.direct: list[int] = []  # bit sets of groups: which ones each reads
+        self.before: list[int] = []  # the same with everything behind them
+
+    def group(self) -> None:
+        for node in self.graph.nodes:
+            number = self._alone(node)
+            if node.kind not in FUSED:
+                continue
+            sources = {self.home[x] for x in node.nodes if x.kind in FUSED}
+            for source in sorted(sources, reverse=True):
+                number = self._merge(source, number)
+
+    def _alone(self, node: Node) -> int:
+        number = len(self.groups)
+        self.home[node] = number
+        group = _Group() if node.kind in FUSED else None
+        if group is not None:
+            group.add(node)
+        self.groups.append(group)
+        direct = before = 0
+        for x in node.nodes:
+            home = self.home[x]
+            direct |= 1 << home
+            before |= 1 << home | self.before[home]
+        self.direct.append(direct)
+        self.before.append(before)
+        return number
+
+    def _merge(self, a: int, b: int) -> int:
+        """Make two groups one, if one loop nest can compute both and no third one stands between; the number of b."""
+        first, second = self.groups[a], self.groups[b]
+        if a == b or first is None or second is None:
+            return b
+        both = 1 << a | 1 << b
+        others = (self.direct[a] | self.direct[b]) & ~both
+        if any(self.before[i] & both for i in _bits(others)):
+            return b
+        axes, more = first.axes(), second.axes()
+        if not (axes <= more or more <= axes) or (bool(axes) != bool(more) and not _continues(first, second)):
+            return b
+        union = first.union(second)
+        if _fit(union, self.graph) is None:
+            return b
+        for node in second.nodes:
+            self.home[node] = a
+        self.groups[a], self.groups[b] = union, None
+        self.direct[a] = others
+        self.before[a] = (self.before[a] | self.before[b]) & ~both
+        behind = self.before[a] | 1 << a
+        for i, before in enumerate(self.before):
+            if before & both:
+                self.before[i] = before | behind
+            if self.direct[i] >> b & 1:
+                self.direct[i] |= 1 << a
+        return a
+
+    def join_siblings(self) -> None:
+        """Groups that read the same node become one where they can, and so do all groups of scalars."""
+        readers: dict[Node | None, list[Node]] = {}
+        for node in self.graph.nodes:
+            if node.kind in FUSED:
+                for x in {id(x): x for x in node.nodes if x.layout}.values():
+                    readers.setdefault(x, []).append(node)
+                if not node.layout and node.kind == "map":
+                    readers.setdefault(None, []).append(node)
+        for found in readers.values():
+            for node in found[1:]:
+                self._merge(self.home[found[0]], self.home[node])
+
+    def place(self) -> set[Node]:
+        """What lies in memory: what leaves its kernel, unless it is cheap to compute again."""
+        memory = {x for node in self.graph.nodes if node.kind not in FUSED for x in node.nodes}
+        memory = {x for x in (*memory, *self.graph.outputs) if x.kind in FUSED}
+        costs: dict[Node, int] = {}
+        for node in self.graph.nodes:
+            if node.kind in FUSED and node not in memory:
+                costs[node] = cost(node) + sum(costs.get(x, 0) for x in node.nodes)
+        for number, group in enumerate(self.groups):
+            for node in list(group.nodes) if group else ():
+                for x in node.nodes:
+                    if self.home[x] != number and x.kind in FUSED and x not in memory:
+                        self._provide(x, number, memory, costs)
+        return memory
+
+    def _provide(self, x: Node, number: int, memory: set[Node], costs: dict[Node, int]) -> None:
+        """Let a group have a node of another one: compute it again, or put it in memory."""
+        home, group = self.groups[self.home[x]], self.groups[number]
+        assert home is not None
+        assert group is not None
+        cone = self._cone(x, memory, home) if costs[x] <= RECOMPUTED else []
+        union = group.union(_Group())
+        for node in cone:
+            union.add(node)
+        union.nodes = group.nodes
+        if not cone or _fit(union, self.graph) is None:
+            memory.add(x)
+            return
+        self.groups[number] = union
+        for node in cone:
+            memory.update(y for y in node.nodes if y.kind in FUSED and y not in cone and self.home[y] != number)
+
+    def _cone(self, x: Node, memory: set[Node], home: _Group) -> list[Node]:
+        """x and what it is made of, down to memory and to what does not vary along all axes of the kernel."""
+        full = home.axes()
+        if x.kind != "map" or not full or frozenset(x.layout) != full:
+            return []
+        found, todo = [x], [x]
+        while todo:
+            for y in todo.pop().nodes:
+                if y.kind == "map" and y not in memory and y not in found and frozenset(y.layout) == full:
+                    found.append(y)
+                    todo.append(y)
+        return found
+
+    def kernels(self, memory: set[Node]) -> list[Kernel]:
+        found = []
+        for number, group in enumerate(self.groups):
+            outputs = [n for n in group.nodes if n in memory and self.home[n] == number] if group else []
+            if group and outputs:
+                fit = _fit(group, self.graph)
+                assert fit is not None
+                inputs, nodes = self._demanded(outputs, memory, number)
+                found.append(Kernel(*fit, inputs, nodes, outputs))
+        return found
+
+    def _demanded(self, outputs: list[Node], memory: set[Node], number: int) -> tuple[list[Node], list[Node]]:
+        inputs, nodes, todo, seen = [], [], list(outputs), set(outputs)
+        while todo:
+            node = todo.pop()
+            if node.kind not in FUSED or (node in memory and self.home[node] != number):
+                inputs.append(node)
+                continue
+            nodes.append(node)
+            todo += [x for x in node.nodes if x not in seen]
+            seen.update(node.nodes)
+        return sorted(inputs, key=lambda n: n.number), sorted(nodes, key=lambda n: n.number)
+
+
+def _continues(first: _Group, second: _Group) -> bool:
+    """Of two groups, one of scalars: does that read from the other, as what follows a sum of all elements does?"""
+    loops, scalars = (first, second) if first.axes() else (second, first)
+    return not scalars.reads.isdisjoint(loops.nodes)
+
+
+def _bits(x: int) -> Iterable[int]:
+    while x:
+        low = x & -x
+        yield low.bit_length() - 1
+        x ^= low
+
+
+def fuse(graph: Graph) -> Fused:
+    """The kernels of a graph, and which of its nodes they leave in memory."""
+    fuser = _Fuser(graph)
+    fuser.group()
+    fuser.join_siblings()
+    memory = fuser.place()
+    return Fused(fuser.kernels(memory), memory)

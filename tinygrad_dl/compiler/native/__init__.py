@@ -1,0 +1,1 @@
+"""Programs as machine code: text of LLVM IR, and what makes it run."""

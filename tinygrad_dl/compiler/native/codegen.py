@@ -1,0 +1,378 @@
+"""`write_kernel`: one kernel as text of an LLVM function, in explicit vectors.
+
+Columns are taken in tiles of 32 floats or 16 doubles and one tile of exactly the columns that are left; values
+that do not vary along the columns are scalars. Each value is written where it varies, so nothing is left to
+hoist; sums are carried in registers. The function's arguments are pointers to the inputs, the outputs and the
+scratch memory, then the numbers of rows and columns, so that kernels of equal structure are equal text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..axes import Graph, Node
+from ..fuse import WIDEST, Kernel
+from . import operations
+from .ir import Code, Lanes
+from .operations import Register, lanes_of
+from .schedule import FUNCTION, INNER, OUTER, Schedule
+
+_GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)
+_MIX = ((30, 0xBF58476D1CE4E5B9 - (1 << 64)), (27, 0x94D049BB133111EB - (1 << 64)))
+_WORD = np.dtype(np.uint64)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A run of tiles: how many, how wide, and the first column."""
+
+    count: int | str
+    width: int
+    start: int | str
+
+
+@dataclass(slots=True)
+class Written:
+    """A kernel's function: text that names it `@NAME`, what it declares, and its arguments in order."""
+
+    text: str
+    declares: set[str]
+    pointers: list[Node]
+    scratch: list[int]  # bytes of each further pointer
+
+
+class _Writer:
+    def __init__(self, kernel: Kernel, graph: Graph, late: Iterable[Node]) -> None:
+        self.kernel, self.plan = kernel, Schedule(kernel, late)
+        self.rows, self.columns = graph.size(kernel.rows), graph.size(kernel.columns)
+        self.across = frozenset(kernel.columns)
+        self.down = frozenset(kernel.rows)
+        self.code = Code()
+        self.entry = self.code.lines
+        self.buffers = [self.entry] * 3  # the lines of each level
+        self.memo: list[dict[tuple[Node, int], Register]] = [{}, {}, {}]
+        self.pointers = list(dict.fromkeys([*kernel.inputs, *kernel.outputs]))
+        self.pointer = {n: f"%p{i}" for i, n in enumerate(self.pointers)}
+        self.scratch: dict[Node, str] = {}
+        self.inputs = set(kernel.inputs)
+        self.partial: dict[tuple[Node, int], Register] = {}  # totals so far, per tile width's piece
+        self.row = self.column = "0"
+        self.width, self.now = 1, 0
+        double = any(n.dtype == np.float64 and self.wide(n) for n in kernel.nodes)
+        self.tile = 16 if double else 32  # 64 floats were as fast, and took twice as long to compile
+        self.straight = not kernel.inner or (kernel.columns_inside and self.columns <= WIDEST)
+        if not self.straight:
+            for node, stage in self.plan.saved.items():
+                if self.plan.store_stage.get(node) != stage:
+                    self.scratch[node] = f"%s{len(self.scratch)}"
+
+    def wide(self, node: Node) -> bool:
+        return not self.across.isdisjoint(node.layout)
+
+    # ---- loops
+
+    def pieces(self) -> list[Piece]:
+        """How the columns are cut. Kernels of one flat axis end in single elements: any size is one function."""
+        n, tile = self.columns, self.tile
+        if not self.kernel.columns:
+            return [Piece(1, 1, 0)]
+        if not self.kernel.columns_inside and not self.kernel.rows:
+            return [Piece("%tiles", tile, 0), Piece("%left", 1, "%tiled")]
+        if self.kernel.columns_inside and n <= WIDEST:
+            return [Piece(1, n, 0)]
+        full = [Piece("%tiles", tile, 0)] if n >= tile else []
+        return full + ([Piece(1, n % tile, "%tiled" if full else 0)] if n % tile else [])
+
+    def loop(
+        self, count: int | str, carried: Sequence[Register], body: Callable[[str, list[Register]], list[Register]]
+    ) -> list[Register]:
+        """Run the body `count` times; it is told its number and the registers that it carries on."""
+        code = self.code
+        if count == 1:
+            return body("0", list(carried))
+        name, outside = code.fresh("l"), code.lines
+        index = code.fresh("%i")
+        inside = [Register(code.fresh("%c"), r.lanes, r.dtype) for r in carried]
+        lines: list[str] = []
+        code.lines = lines
+        after = body(index, inside)
+        code.lines = outside
+        code.do(f"br label %{name}.before")
+        code.label(f"{name}.before")
+        code.do(f"br label %{name}.head")
+        code.label(f"{name}.head")
+        code.do(f"{index} = phi i64 [0, %{name}.before], [{index}.next, %{name}.end]")
+        for start, here, end in zip(carried, inside, after, strict=True):
+            sources = f"[{start.name}, %{name}.before], [{end.name}, %{name}.end]"
+            code.do(f"{here.name} = phi {here.lanes.type} {sources}")
+        code.do(f"{index}.more = icmp ult i64 {index}, {count}")
+        code.do(f"br i1 {index}.more, label %{name}.body, label %{name}.after")
+        code.label(f"{name}.body")
+        code.lines += lines
+        code.do(f"br label %{name}.end")
+        code.label(f"{name}.end")
+        code.do(f"{index}.next = add i64 {index}, 1")
+        code.do(f"br label %{name}.head")
+        code.label(f"{name}.after")
+        return inside
+
+    @contextmanager
+    def at(self, level: int) -> Iterator[None]:
+        """Write among the lines of a level."""
+        before, self.code.lines = self.code.lines, self.buffers[level]
+        yield
+        self.code.lines = before
+
+    def enter(self, level: int) -> None:
+        """The lines and registers of a level begin anew."""
+        for deeper in range(level, INNER + 1):
+            self.buffers[deeper] = self.code.lines
+            self.memo[deeper] = {}
+
+    def tile_at(self, piece: Piece, index: str) -> None:
+        self.width = piece.width
+        self.column = str(piece.start)
+        if piece.count != 1:
+            offset = self.code.binary("mul", Lanes("i64"), index, piece.width)
+            self.column = offset if piece.start == 0 else self.code.binary("add", Lanes("i64"), offset, self.column)
+
+    # ---- the loop nest
+
+    def write(self) -> Written:
+        kernel, code = self.kernel, self.code
+        code.do(f"%tiles = udiv i64 %columns, {self.tile}")
+        code.do(f"%tiled = mul i64 %tiles, {self.tile}")
+        code.do("%left = sub i64 %columns, %tiled")
+        pieces = self.pieces()
+        for node in self.plan.stored:
+            if self.plan.level[node] == FUNCTION:
+                self.natural(node)  # before the loops store anything
+        outer = [Piece("%rows" if kernel.rows else 1, 1, 0)] if kernel.columns_inside else pieces
+        for number, piece in enumerate(outer):
+            keys = [
+                (n, i)
+                for n in self.plan.totals
+                for i in (range(len(pieces)) if kernel.columns_inside else [number])
+                if i == 0 or not kernel.columns_inside or self.plan.level[n.nodes[0]] == INNER
+            ]
+            widths = [pieces[i].width if self.wide(n.nodes[0]) else 1 for n, i in keys]
+            starts = [self.start(n, w) for (n, _), w in zip(keys, widths, strict=True)]
+
+            def body(index: str, carried: list[Register], piece: Piece = piece, number: int = number) -> list[Register]:
+                self.enter(OUTER)
+                self.partial.update(zip(keys, carried, strict=True))  # noqa: B023
+                if kernel.columns_inside:
+                    self.row = index
+                else:
+                    self.tile_at(piece, index)
+                self.outer_body(pieces if kernel.columns_inside else [], number)
+                return [self.partial[k] for k in keys]  # noqa: B023
+
+            self.partial.update(zip(keys, self.loop(piece.count, starts, body), strict=True))
+        self.finish()
+        return self.written()
+
+    def start(self, node: Node, width: int) -> Register:
+        return operations.literal(lanes_of(node.dtype, width), node.dtype, operations.identity(node.name, node.dtype))
+
+    def outer_body(self, pieces: list[Piece], number: int) -> None:
+        inner = pieces or [Piece("%rows" if self.kernel.rows else 1, 0, 0)]
+        for stage in range(self.plan.stages):
+            folds, totals, stores = self.plan.sinks(stage)
+            if folds or totals or stores:
+                parts: list[Register] = []
+                for i, piece in enumerate(inner):
+                    found = self.run(stage, piece, folds, totals, stores, i if pieces else number)
+                    parts = [
+                        operations.combine(self.code, n.name, a, b) if parts else b
+                        for n, a, b in zip(folds, parts or found, found, strict=True)
+                    ]
+                for node, register in zip(folds, parts, strict=True):
+                    self.memo[OUTER][node, register.lanes.width] = register
+        key = 0 if pieces else number
+        for node in self.plan.totals:
+            x = node.nodes[0]
+            if self.plan.level[x] != INNER:
+                before = self.partial[node, key]
+                self.partial[node, key] = operations.combine(self.code, node.name, before, self.natural(x))
+        self.store([n for n in self.plan.stored if self.plan.level[n] == OUTER])
+
+    def run(
+        self, stage: int, piece: Piece, folds: list[Node], totals: list[Node], stores: list[Node], number: int
+    ) -> list[Register]:
+        """One stage over one piece: the partial results of its folds."""
+        self.now = stage
+        columns = self.kernel.columns_inside
+        if columns:
+            self.width = piece.width
+        starts = [self.start(n, self.width if self.wide(n.nodes[0]) else 1) for n in folds]
+        starts += [self.partial[n, number] for n in totals]
+
+        def body(index: str, carried: list[Register]) -> list[Register]:
+            if not self.straight:
+                self.enter(INNER)
+            if columns:
+                self.tile_at(piece, index)
+            else:
+                self.row = index
+            found = [
+                operations.combine(self.code, n.name, c, self.natural(n.nodes[0]))
+                for n, c in zip((*folds, *totals), carried, strict=True)
+            ]
+            self.store(stores)
+            for node in self.scratch:
+                if self.plan.saved[node] == stage:
+                    self.put(self.natural(node), self.scratch[node], self.scratch_index())
+            return found
+
+        after = self.loop(piece.count, starts, body)
+        self.partial.update({(n, number): r for n, r in zip(totals, after[len(folds) :], strict=True)})
+        results = after[: len(folds)]
+        return [operations.across(self.code, n.name, r) if columns else r for n, r in zip(folds, results, strict=True)]
+
+    def finish(self) -> None:
+        """What is known after the loops."""
+        self.buffers = [self.code.lines] * 3
+        for node in self.plan.totals:
+            parts = [r for (n, _), r in self.partial.items() if n is node]
+            if not self.wide(node):
+                parts = [operations.across(self.code, node.name, r) for r in parts]
+            result = parts[0]
+            for part in parts[1:]:
+                result = operations.combine(self.code, node.name, result, part)
+            self.put(result, self.pointer[node], None)
+        self.store([n for n in self.plan.stored if self.plan.level[n] == FUNCTION])
+
+    def written(self) -> Written:
+        pointers = [*self.pointer.values(), *self.scratch.values()]
+        arguments = ", ".join([f"ptr {p}" for p in pointers] + ["i64 %rows", "i64 %columns"])
+        text = f"define void @NAME({arguments}) {{\nentry:\n{self.code.text()}\n  ret void\n}}\n"
+        elements = self.columns if self.kernel.columns_inside else self.rows * self.tile
+        sizes = [elements * node.dtype.itemsize for node in self.scratch]
+        return Written(text, self.code.declares, self.pointers, sizes)
+
+    # ---- values
+
+    def natural(self, node: Node) -> Register:
+        return self.value(node, self.width if self.wide(node) else 1)
+
+    def value(self, node: Node, width: int) -> Register:
+        """The register of a node, in as many lanes."""
+        level = self.plan.level[node]
+        memo = self.memo[level]
+        if (node, width) not in memo:
+            with self.at(level):
+                if width > 1 and not self.wide(node):
+                    memo[node, width] = operations.splat(self.code, self.value(node, 1), width)
+                else:
+                    memo[node, width] = self.computed(node, width)
+        return memo[node, width]
+
+    def computed(self, node: Node, width: int) -> Register:
+        if node in self.inputs:
+            return self.get(node, self.pointer[node], self.index(node), width)
+        if not self.straight and self.plan.saved.get(node, self.now) < self.now:
+            if node in self.scratch:
+                return self.get(node, self.scratch[node], self.scratch_index(), width)
+            return self.get(node, self.pointer[node], self.index(node), width)
+        if node.name == "bits":
+            return self.bits(node, width)
+        kinds = [a.dtype if isinstance(a, Node) else type(a) for a in node.args]
+        if node.name == "astype":
+            return operations.convert(self.code, self.value(node.nodes[0], width), node.dtype)
+        if node.name == "where":
+            mask = self.argument(node.args[0], np.dtype(np.bool_), width)
+            x, y = (self.argument(a, node.dtype, width) for a in node.args[1:])
+            return operations.where(self.code, mask, x, y)
+        loop = operations.loop_dtype(node.name, tuple(kinds))
+        assert loop is not None
+        return operations.emit(self.code, node.name, [self.argument(a, loop, width) for a in node.args], node.dtype)
+
+    def argument(self, arg: Node | float, dtype: operations.DType, width: int) -> Register:
+        if isinstance(arg, Node):
+            return operations.convert(self.code, self.value(arg, width), dtype)
+        return operations.literal(lanes_of(dtype, width), dtype, arg)
+
+    def bits(self, node: Node, width: int) -> Register:
+        """SplitMix64 at the elements' numbers: words 2i and 2i + 1 are the halves of output i."""
+        code, key = self.code, self.value(node.nodes[0], 1)
+        first = self.index(node) or "0"
+        even = width % 2 == 0 and (not self.down or self.columns % 2 == 0)
+        lanes = Lanes("i64", width // 2 if even else width)
+        start = code.binary("lshr", Lanes("i64"), first, 1) if even else first
+        place = self.spread(start, lanes)
+        number = place if even else code.binary("lshr", lanes, place, 1)
+        z = code.binary("mul", lanes, code.binary("add", lanes, number, 1), _GAMMA)
+        z = code.binary("add", lanes, z, operations.splat(code, key, lanes.width).name if lanes.width > 1 else key.name)
+        for shift, factor in _MIX:
+            z = code.binary("xor", lanes, z, code.binary("lshr", lanes, z, shift))
+            z = code.binary("mul", lanes, z, factor)
+        z = code.binary("xor", lanes, z, code.binary("lshr", lanes, z, 31))
+        words = Lanes("i32", width)
+        if even:
+            return Register(code.let(f"bitcast {lanes.type} {z} to {words.type}"), words, node.dtype)
+        odd = code.binary("shl", lanes, code.binary("and", lanes, place, 1), 5)
+        return Register(code.cast(lanes, words, code.binary("lshr", lanes, z, odd)), words, node.dtype)
+
+    def spread(self, start: str, lanes: Lanes) -> str:
+        """start, start + 1, ..."""
+        if lanes.width == 1:
+            return start
+        first = operations.splat(self.code, Register(start, Lanes("i64"), _WORD), lanes.width)
+        steps = ", ".join(f"i64 {i}" for i in range(lanes.width))
+        return self.code.binary("add", lanes, first.name, f"<{steps}>")
+
+    # ---- memory
+
+    def index(self, node: Node) -> str | None:
+        """Where in a node's memory the current row and column lie."""
+        down, across = not self.down.isdisjoint(node.layout), self.wide(node)
+        if not down:
+            return self.column if across else None
+        if not across:
+            return self.row
+        return self.full_index(self.row, "%columns")
+
+    def scratch_index(self) -> str:
+        return self.column if self.kernel.columns_inside else self.full_index(self.row, str(self.tile), "0")
+
+    def full_index(self, row: str, stride: str, column: str | None = None) -> str:
+        column = self.column if column is None else column
+        start = self.code.binary("mul", Lanes("i64"), row, stride)
+        return start if column == "0" else self.code.binary("add", Lanes("i64"), start, column)
+
+    def address(self, lanes: Lanes, pointer: str, index: str | None) -> str:
+        if index in (None, "0"):
+            return pointer
+        return self.code.let(f"getelementptr {lanes.kind}, ptr {pointer}, i64 {index}")
+
+    def get(self, node: Node, pointer: str, index: str | None, width: int) -> Register:
+        lanes = lanes_of(node.dtype, width)
+        stored = lanes.with_kind("i8") if lanes.kind == "i1" else lanes
+        address = self.address(stored, pointer, index)
+        name = self.code.let(f"load {stored.type}, ptr {address}, align {stored.bits // 8}")
+        if lanes.kind == "i1":
+            name = self.code.icmp("ne", stored, name, 0)
+        return Register(name, lanes, node.dtype)
+
+    def put(self, x: Register, pointer: str, index: str | None) -> None:
+        lanes, name = x.lanes, x.name
+        if lanes.kind == "i1":
+            lanes = lanes.with_kind("i8")
+            name = self.code.cast(x.lanes, lanes, name)
+        self.code.do(f"store {lanes.type} {name}, ptr {self.address(lanes, pointer, index)}, align {lanes.bits // 8}")
+
+    def store(self, nodes: Iterable[Node]) -> None:
+        """All are computed before the first is stored: one may overwrite what another reads."""
+        found = [(node, self.natural(node)) for node in nodes]
+        for node, register in found:
+            self.put(register, self.pointer[node], self.index(node))
+
+
+def write_kernel(kernel: Kernel, graph: Graph, late: Iterable[Node] = ()) -> Written:
+    """The text of a kernel. late: outputs that overwrite an input."""
+    return _Writer(kernel, graph, late).write()

@@ -1,0 +1,199 @@
+"""Text of LLVM IR: `Lanes` is a type, a scalar or a vector of any width, and `Code` collects the instructions
+of one function body.
+
+    code, lanes = Code(), Lanes("float", 16)
+    y = code.fma(lanes, x, x, 1.0)  # the register that holds x * x + 1 in each lane
+
+An operand is a register, or a number that stands for a constant in every lane. No optimiser is expected to run
+over the text: one call is one instruction.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, replace
+
+Operand = str | float
+
+_BITS = {"double": 64, "float": 32, "i64": 64, "i32": 32, "i8": 8, "i1": 1}
+_CASTS = {  # (from float?, to float?) -> (instruction that narrows, instruction that widens or keeps the size)
+    (True, True): ("fptrunc", "fpext"),
+    (True, False): ("fptosi", "fptosi"),
+    (False, True): ("sitofp", "sitofp"),
+    (False, False): ("trunc", "sext"),
+}
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """`width` numbers of one kind side by side; width 1 is a scalar."""
+
+    kind: str
+    width: int = 1
+
+    def __post_init__(self) -> None:
+        if self.kind not in _BITS or self.width < 1:
+            raise ValueError(f"no lanes of kind {self.kind!r} and width {self.width}: kinds are {', '.join(_BITS)}")
+
+    @property
+    def type(self) -> str:
+        return self.kind if self.width == 1 else f"<{self.width} x {self.kind}>"
+
+    @property
+    def bits(self) -> int:
+        """The size of one lane."""
+        return _BITS[self.kind]
+
+    @property
+    def floating(self) -> bool:
+        return self.kind in ("float", "double")
+
+    @property
+    def mask(self) -> Lanes:
+        """What a comparison gives."""
+        return self.with_kind("i1")
+
+    @property
+    def ints(self) -> Lanes:
+        """Integers of the same size."""
+        return self.with_kind(f"i{self.bits}")
+
+    def with_kind(self, kind: str) -> Lanes:
+        return replace(self, kind=kind)
+
+    @property
+    def suffix(self) -> str:
+        """The type as the names of intrinsics spell it."""
+        kind = f"f{self.bits}" if self.floating else self.kind
+        return kind if self.width == 1 else f"v{self.width}{kind}"
+
+    def constant(self, x: float) -> str:
+        """A number in every lane: rounded to a floating kind, wrapped around to an integer one."""
+        if self.floating:
+            text = f"0x{_double_bits(_to_single(x) if self.kind == 'float' else x):016X}"
+        elif self.kind == "i1":
+            text = "true" if x else "false"
+        else:
+            half = 1 << (self.bits - 1)
+            text = str((int(x) + half) % (2 * half) - half)
+        return text if self.width == 1 else f"splat ({self.kind} {text})"
+
+    def operand(self, x: Operand) -> str:
+        return x if isinstance(x, str) else self.constant(x)
+
+
+def _to_single(x: float) -> float:
+    try:
+        return float(struct.unpack("f", struct.pack("f", x))[0])
+    except OverflowError:
+        return float("inf") if x > 0 else float("-inf")
+
+
+def _double_bits(x: float) -> int:
+    return int(struct.unpack("Q", struct.pack("d", x))[0])
+
+
+class Code:
+    """The lines of one function body, and the declarations that its module needs beside it."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.declares: set[str] = set()
+        self._names = 0
+
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    def fresh(self, prefix: str) -> str:
+        """A name that nothing else in this body has."""
+        self._names += 1
+        return f"{prefix}{self._names}"
+
+    def let(self, text: str) -> str:
+        register = self.fresh("%r")
+        self.do(f"{register} = {text}")
+        return register
+
+    def do(self, text: str) -> None:
+        self.lines.append(f"  {text}")
+
+    def label(self, name: str) -> None:
+        self.lines.append(f"{name}:")
+
+    def binary(self, instruction: str, lanes: Lanes, a: Operand, b: Operand) -> str:
+        """`add`, `fmul nsz`, `shl`, `xor`: any instruction of two operands and their type."""
+        return self.let(f"{instruction} {lanes.type} {lanes.operand(a)}, {lanes.operand(b)}")
+
+    def fadd(self, lanes: Lanes, a: Operand, b: Operand, flags: str = "") -> str:
+        return self.binary(f"fadd {flags}".rstrip(), lanes, a, b)
+
+    def fsub(self, lanes: Lanes, a: Operand, b: Operand, flags: str = "") -> str:
+        return self.binary(f"fsub {flags}".rstrip(), lanes, a, b)
+
+    def fmul(self, lanes: Lanes, a: Operand, b: Operand, flags: str = "") -> str:
+        return self.binary(f"fmul {flags}".rstrip(), lanes, a, b)
+
+    def fdiv(self, lanes: Lanes, a: Operand, b: Operand, flags: str = "") -> str:
+        return self.binary(f"fdiv {flags}".rstrip(), lanes, a, b)
+
+    def fneg(self, lanes: Lanes, a: str) -> str:
+        return self.let(f"fneg {lanes.type} {a}")
+
+    def fcmp(self, condition: str, lanes: Lanes, a: Operand, b: Operand) -> str:
+        """condition: `olt`, `oeq`, `une`, ...; ordered ones are false for NaN, unordered ones true."""
+        return self.binary(f"fcmp {condition}", lanes, a, b)
+
+    def icmp(self, condition: str, lanes: Lanes, a: Operand, b: Operand) -> str:
+        return self.binary(f"icmp {condition}", lanes, a, b)
+
+    def select(self, lanes: Lanes, mask: str, a: Operand, b: Operand) -> str:
+        """a where the mask is set, b elsewhere."""
+        chosen = f"{lanes.type} {lanes.operand(a)}, {lanes.type} {lanes.operand(b)}"
+        return self.let(f"select {lanes.mask.type} {mask}, {chosen}")
+
+    def intrinsic(self, name: str, lanes: Lanes, *operands: Operand) -> str:
+        """`llvm.NAME`, whose operands and result all have one type."""
+        function = f"@llvm.{name}.{lanes.suffix}"
+        self.declares.add(f"declare {lanes.type} {function}({', '.join([lanes.type] * len(operands))})")
+        return self.let(
+            f"call {lanes.type} {function}({', '.join(f'{lanes.type} {lanes.operand(x)}' for x in operands)})"
+        )
+
+    def fma(self, lanes: Lanes, a: Operand, b: Operand, c: Operand) -> str:
+        """a * b + c, rounded once."""
+        return self.intrinsic("fma", lanes, a, b, c)
+
+    def sqrt(self, lanes: Lanes, a: Operand) -> str:
+        return self.intrinsic("sqrt", lanes, a)
+
+    def floor(self, lanes: Lanes, a: Operand) -> str:
+        return self.intrinsic("floor", lanes, a)
+
+    def trunc(self, lanes: Lanes, a: Operand) -> str:
+        return self.intrinsic("trunc", lanes, a)
+
+    def rint(self, lanes: Lanes, a: Operand) -> str:
+        """The nearest integer, halves to even."""
+        return self.intrinsic("rint", lanes, a)
+
+    def fabs(self, lanes: Lanes, a: Operand) -> str:
+        return self.intrinsic("fabs", lanes, a)
+
+    def copysign(self, lanes: Lanes, magnitude: Operand, sign: Operand) -> str:
+        return self.intrinsic("copysign", lanes, magnitude, sign)
+
+    def bitcast(self, source: Lanes, target: Lanes, a: Operand) -> str:
+        """The same bits as another kind of the same size."""
+        return self.let(f"bitcast {source.type} {source.operand(a)} to {target.type}")
+
+    def cast(self, source: Lanes, target: Lanes, a: Operand) -> str:
+        """The same numbers as another kind: integers are signed, i1 holds 0 and 1, and only i1 asks `!= 0`."""
+        if source == target:
+            return source.operand(a)
+        if target.kind == "i1":
+            return self.fcmp("une", source, a, 0.0) if source.floating else self.icmp("ne", source, a, 0)
+        if source.kind == "i1":
+            instruction = "uitofp" if target.floating else "zext"
+        else:
+            instruction = _CASTS[source.floating, target.floating][target.bits > source.bits]
+        return self.let(f"{instruction} {source.type} {source.operand(a)} to {target.type}")

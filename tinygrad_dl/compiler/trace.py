@@ -1,0 +1,230 @@
+"""`trace_axes`: the graph of a program's nodes and axes, see `axes`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .axes import Axes, Axis, Graph, Node, Union, collapsed
+from .lowering import basic_name
+from .program import Instruction, Program, Value
+
+VIEWS = ("reshape", "transpose", "broadcast_to")
+REDUCTIONS = ("sum", "max", "min", "prod")
+Read = tuple[Node, tuple[Axis | None, ...]]  # a node, and the axis of each dimension of the value that it stands for
+
+
+class _Tracer:
+    def __init__(self, program: Program, lowers: Callable[[Instruction], bool]) -> None:
+        self.program, self.lowers = program, lowers
+        self.axes = Union()
+        self.nodes: list[Node] = []
+        self.reads: dict[Value, Read] = {}
+        self.views: dict[Value, Instruction] = {}
+        self.flipped = _flipped_products(program)
+
+    def trace(self) -> Graph:
+        inputs = [self.fresh("input", v) for v in self.program.inputs]
+        constants = {self.fresh("input", v): array for v, array in self.program.constants.items()}
+        for step in self.program.body:
+            self.instruction(step)
+        outputs = [self.exact(v) for v in self.program.outputs]
+        for number, node in enumerate(self.nodes):
+            node.number = number
+            node.layout = tuple(self.axes.find(a) for a in node.layout)
+            node.over = frozenset(self.axes.find(a) for a in node.over)
+        sizes = {a: self.axes.sizes[a] for node in self.nodes for a in (*node.layout, *node.over)}
+        return Graph(self.nodes, inputs, constants, outputs, sizes)
+
+    def add(self, node: Node) -> Node:
+        self.nodes.append(node)
+        return node
+
+    def fresh(self, kind: str, value: Value, name: str = "", args: Sequence[Any] = ()) -> Node:
+        """A node with axes of its own."""
+        node = self.add(Node(kind, name, args, value.dtype))
+        axes = tuple(self.axes.new(n) if n > 1 else None for n in value.shape)
+        node.layout = tuple(a for a in axes if a is not None)
+        self.axes.separate(node.layout)
+        self.reads[value] = node, axes
+        return node
+
+    def instruction(self, step: Instruction) -> None:
+        name, y = basic_name(step), step.outputs[0]
+        if name in VIEWS and isinstance(step.args[0], Value) and y.size and self.view(step, step.args[0], y):
+            return
+        small = any(v.size == 0 for v in (*step.inputs, *step.outputs))
+        if small or not self.lowers(step):
+            self.opaque(step)
+        elif name == "matmul":
+            self.product(step, y)
+        elif name in REDUCTIONS:
+            self.reduction(step, y)
+        elif name == "bits":
+            self.fresh("map", y, name, self.arguments(step))
+        elif not self.elementwise(step, y):
+            self.opaque(step)
+
+    def arguments(self, step: Instruction) -> list[Any]:
+        return [self.reads[a][0] if isinstance(a, Value) else a for a in step.args]
+
+    def opaque(self, step: Instruction) -> None:
+        """Each output of an instruction that NumPy runs is a node; the first of them runs it."""
+        args = [self.exact(a) if isinstance(a, Value) else a for a in step.args]
+        first: Node | None = None
+        for y in step.outputs:
+            node = self.fresh("opaque", y, step.op.name, args if first is None else [first])
+            node.instruction = step
+            first = first or node
+
+    def view(self, step: Instruction, x: Value, y: Value) -> bool:
+        node, axes = self.reads[x]
+        name = basic_name(step)
+        if name == "transpose":
+            order = step.static.get("axes")
+            order = range(x.ndim)[::-1] if order is None else [i % x.ndim for i in order]
+            found: list[Axis | None] = [axes[i] for i in order]
+        elif name == "broadcast_to":
+            own = (None,) * (y.ndim - x.ndim) + axes
+            found = [self.axes.new(n) if a is None and n > 1 else a for a, n in zip(own, y.shape, strict=True)]
+            self.axes.separate([self.axes.find(a) for a in found if a is not None])
+        elif [n for n in x.shape if n > 1] == [n for n in y.shape if n > 1]:
+            kept = iter([a for a in axes if a is not None])
+            found = [next(kept) if n > 1 else None for n in y.shape]
+        else:
+            self.fresh("view", y, name, [self.exact(x)])
+            return True
+        self.reads[y] = node, tuple(found)
+        self.views[y] = step
+        return True
+
+    def varies(self, node: Node) -> set[Axis]:
+        return {self.axes.find(a) for a in node.layout}
+
+    def elementwise(self, step: Instruction, y: Value) -> bool:
+        dims: list[Axis | None] = [None] * y.ndim
+        for x in step.inputs:
+            node, axes = self.reads[x]
+            for j, a in enumerate(axes, y.ndim - x.ndim):
+                if a is not None and dims[j] is None:
+                    dims[j] = a
+                elif a is not None and not self.axes.join(dims[j], a):  # type: ignore[arg-type]
+                    return False
+        dims = [a if a is None else self.axes.find(a) for a in dims]
+        own = [a for a in dims if a is not None]
+        if len(set(own)) < len(own):
+            return False
+        self.axes.separate(own)
+        node = Node("map", basic_name(step), self.arguments(step), y.dtype)
+        varies = {a for x in node.nodes for a in self.varies(x)}
+        node.layout = tuple(a for a in own if a in varies)
+        if not self.is_flat(node.layout, node.nodes):
+            return False
+        self.add(node)
+        self.reads[y] = node, tuple(dims)
+        return True
+
+    def reduction(self, step: Instruction, y: Value) -> None:
+        x = step.inputs[0]
+        node, axes = self.reads[x]
+        axis = step.static.get("axis")
+        dims = range(x.ndim) if axis is None else [i % x.ndim for i in np.atleast_1d(axis)]
+        varies = self.varies(node)
+        over = [self.axes.find(a) for i, a in enumerate(axes) if i in dims and a is not None]
+        times = math.prod(self.axes.sizes[a] for a in over if a not in varies)
+        left = tuple(None if i in dims else a for i, a in enumerate(axes))
+        keeps = step.static.get("keepdims", False)
+        lost = frozenset(a for a in over if a in varies)
+        layout = tuple(found for a in left if a is not None and (found := self.axes.find(a)) in varies)
+        if (step.op.name == "prod" and times > 1) or not self.is_flat(layout, [node], [a for a in over if a in varies]):
+            return self.opaque(step)
+        if node.dtype != y.dtype:
+            node = self.derived("astype", [node], node, y.dtype)
+        if lost:
+            node = self.derived(step.op.name, [node], node, y.dtype)
+            node.kind, node.over, node.layout = "reduce", lost, layout
+        if step.op.name == "sum" and times > 1:
+            node = self.derived("multiply", [node, times], node, y.dtype)
+        kept = left if keeps else tuple(a for i, a in enumerate(left) if i not in dims)
+        self.reads[y] = node, kept
+        return None
+
+    def is_flat(self, layout: Axes, nodes: Sequence[Node], over: Sequence[Axis] = ()) -> bool:
+        """Are all axes that an operation deals with rows and columns?"""
+        layouts = [layout, *(tuple(self.axes.find(a) for a in node.layout) for node in nodes)]
+        axes = collapsed([frozenset(over), *map(frozenset, layouts)], layouts)
+        return axes is not None and len(axes) <= 2
+
+    def derived(self, name: str, args: list[Any], like: Node, dtype: np.dtype[Any]) -> Node:
+        node = self.add(Node("map", name, args, dtype))
+        node.layout = like.layout
+        return node
+
+    def product(self, step: Instruction, y: Value) -> None:
+        a, b = step.inputs
+        flipped = self.flipped.get(y)
+        if flipped is None:
+            self.product_node(a, b, y, False)
+        else:
+            axes = self.product_node(b, a, flipped, True)
+            self.reads[y] = self.reads[flipped][0], axes[::-1]
+
+    def product_node(self, a: Value, b: Value, y: Value, flip: bool) -> tuple[Axis | None, ...]:
+        (x, first), (z, second) = self.operand(a), self.operand(b)
+        node = self.fresh("gemm", y, "matmul", [x, z])
+        node.transposed = first != flip, second != flip
+        node.shape = y.shape[0], a.shape[0] if flip else a.shape[1], y.shape[1]
+        return self.reads[y][1]
+
+    def operand(self, x: Value) -> tuple[Node, bool]:
+        """The node in whose memory a factor of a product lies, and whether it lies there transposed."""
+        node, axes = self.reads[x]
+        own = [self.axes.find(a) for a in axes if a is not None]
+        if len(own) == 2 and [self.axes.find(a) for a in node.layout] == own[::-1]:
+            return node, True
+        return self.exact(x), False
+
+    def exact(self, x: Value) -> Node:
+        """A node whose memory is the value as a contiguous array."""
+        node, axes = self.reads[x]
+        own = [self.axes.find(a) for a in axes if a is not None]
+        layout = [self.axes.find(a) for a in node.layout]
+        if layout == own:
+            return node
+        if layout == [a for a in own if a in layout] and self.is_flat(tuple(own), [node]):
+            node = self.add(Node("map", "copy", [node], x.dtype))
+            node.layout = tuple(own)
+            self.reads[x] = node, axes
+            return node
+        self.opaque(self.views[x])
+        return self.reads[x][0]
+
+
+def _flips(step: Instruction) -> bool:
+    """Does it exchange the two axes of a matrix?"""
+    return basic_name(step) == "transpose" and tuple(step.static.get("axes") or (1, 0)) in ((1, 0), (-1, 0), (-1, -2))
+
+
+def _flipped_products(program: Program) -> dict[Value, Value]:
+    """Products of matrices that are only read transposed, with the transposed value: that one is computed."""
+    readers: dict[Value, list[Instruction]] = {}
+    for step in program.body:
+        for x in step.inputs:
+            readers.setdefault(x, []).append(step)
+    given = set(program.outputs)
+    found = {}
+    for step in program.body:
+        y = step.outputs[0]
+        flips = readers.get(y, [])
+        matrices = basic_name(step) == "matmul" and all(x.ndim == 2 for x in step.inputs)
+        if matrices and y not in given and flips and all(_flips(s) for s in flips):
+            found[y] = flips[0].outputs[0]
+    return found
+
+
+def trace_axes(program: Program, lowers: Callable[[Instruction], bool]) -> Graph:
+    """The graph of a program. lowers: can the backend compute this instruction? All others are opaque."""
+    return _Tracer(program, lowers).trace()

@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from .._source import describe
 from .._tensor import Tensor
 from ..graph import Handle, wrap
 from ..scope import taping, written_to
+from .backends import builder
 from .guards import Guards
 from .host import Argument, Changed
 from .program import Array, Program
-from .replay import Recorded, interpret
+from .replay import Recorded
 from .structure import Place, is_state, put_together, signature, take_apart
 from .tape import Tape
 from .verify import verified
@@ -26,7 +28,8 @@ class Compiled:
     """A function that records itself. Call it as the function."""
 
     def __init__(self, function: Callable[..., Any], backend: str, verify: int) -> None:
-        self.function, self.backend, self.verify = function, backend, verify
+        self.function, self.verify = function, verify
+        self._build = builder(backend)
         self._programs: dict[Any, list[Recorded]] = {}
         self._latest: Recorded | None = None  # of arrays only: the next call will most likely fit it
         self._lock = threading.RLock()
@@ -45,10 +48,11 @@ class Compiled:
             return self.function(*args, **kwargs)
         with self._lock:
             latest = None if kwargs else self._latest
-            flat = None if latest is None else _flat(args, latest)
-            if flat is not None and latest.runs >= self.verify and latest.broken() is None:
-                with contextlib.suppress(Changed):
-                    return latest(flat)
+            if latest is not None and latest.runs >= self.verify:
+                flat = _flat(args, latest)
+                if flat is not None and latest.broken() is None:
+                    with contextlib.suppress(Changed):
+                        return latest(flat)
             arrays: list[Any] = []
             tree = take_apart((args, kwargs), arrays)
             key = signature(tree, arrays)
@@ -90,9 +94,8 @@ class Compiled:
         _refuse_rebinding(guards, tape)
         found: list[Any] = []
         results = take_apart(result, found)
-        recorded = Recorded(
-            why, guards, tape, results, [f if isinstance(f, Handle) else np.asarray(f) for f in found], interpret
-        )
+        plain = [f if isinstance(f, Handle) else np.asarray(f) for f in found]
+        recorded = Recorded(why, guards, tape, results, plain, self._build)
         recorded.flat = not kwargs and all(isinstance(a, Place) for a in tree[0])
         self._programs.setdefault(key, []).append(recorded)
         return put_together(results, [wrap(f.data.copy()) if isinstance(f, Handle) else f for f in found])
@@ -163,9 +166,19 @@ def _refuse_rebinding(guards: Guards, tape: Tape) -> None:
 
 
 def compile(f: Any = None, *, backend: str = "auto", verify: int = 0) -> Any:
-    """Record `f` on its first call, and replay it on later ones; also a decorator."""
-    if backend not in ("auto", "interpreter"):
-        raise ValueError(f"compile: backend must be 'auto' or 'interpreter', got {backend!r}")
+    """Record a function on its first call, and run that record, simplified and fused, on later ones; also a decorator.
+
+    f: any function of Tensors and arrays, in nested tuples, lists and dicts, such as a training step with
+        `backward` and `optimizer.step()`; ndarrays arrive in it as Tensors. Its state stays the caller's.
+    backend: "native" (needs the extra of that name), "numpy", "interpreter", or "auto", the first there is.
+    verify: so many of the first replays are run beside the function itself and compared.
+
+    Gives a `Compiled`, which is called as f. It is recorded anew when what it took for granted has changed;
+    `docs/compile.md` says what is seen. Raises RuntimeError where a value is read out while it is recorded, and where
+    a verified replay differs; ValueError for another backend, ImportError where it is not installed.
+    """
     if f is None:
         return functools.partial(compile, backend=backend, verify=verify)
+    if not callable(f):
+        raise TypeError(f"compile: expected a function, got {describe(f)}")
     return Compiled(f, backend, verify)

@@ -84,24 +84,22 @@ class Gradient:
 
 
 @dataclass(eq=False, slots=True)
-class Box:
-    """What an action gave, in this run."""
+class Held:
+    """An array that an action writes into."""
 
-    array: Any = None
-
-    def read(self) -> Array:
-        return self.array  # type: ignore[no-any-return]
+    array: Array
 
 
 class Draw:
-    """A draw from a generator."""
+    """A draw from a generator; `array` is the latest."""
 
     def __init__(self, draw: Callable[..., Any], args: Any, kwargs: Any) -> None:
         self.draw, self.args, self.kwargs = draw, args, kwargs
+        self.array: Any = None
 
-    def run(self) -> Array:
+    def run(self) -> None:
         result = self.draw(*self.args, **self.kwargs)
-        return result.data if isinstance(result, Handle) else result
+        self.array = result.data if isinstance(result, Handle) else result
 
 
 class Schedule:
@@ -110,11 +108,10 @@ class Schedule:
     def __init__(self, schedule: Any) -> None:
         self.schedule = schedule
 
-    def run(self) -> Sequence[Array]:
+    def run(self) -> None:
         groups = self.schedule.optimizer.param_groups
         self.before = dict(self.schedule.__dict__), [g["lr"] for g in groups]
         self.schedule.step()
-        return ()
 
     def undo(self) -> None:
         attributes, rates = self.before
@@ -147,20 +144,22 @@ class Optimize:
         self.optimizer, self.group, self.members = optimizer, group, list(members)
         state = optimizer.state[self.members[0]]
         self.names = [k for k, v in state.items() if not isinstance(v, Tensor)]  # of the numbers that count
-        self.options = self._count()
+        options = self._count()
+        self.options = {k: v for k, v in options.items() if k not in ("params", "param_names", "initial_lr")}
         self.fixed = {k: structure(v) for k, v in self.options.items()}
         self.places = [p for k, v in self.options.items() for p in _numbers(v, (k,))]
         self.numbers = np.empty(len(self.places), np.float64)
         self.results = [self.numbers[i : i + 1].reshape(()) for i in range(len(self.places))]
-        self._read()
+        self._read(self.options)
 
     def _count(self) -> dict[str, Any]:
         """Go on by one step and return the options, also those that follow from the count. Raises Changed if the
         parameters no longer share them."""
         table = self.optimizer.state
-        states = [table.get(p) for p in self.members]
-        if None in states:
-            raise Changed
+        try:
+            states = [table[p] for p in self.members]
+        except KeyError:
+            raise Changed from None
         first = states[0]
         self.before = {name: first[name] for name in self.names}
         for name, number in self.before.items():
@@ -170,36 +169,28 @@ class Optimize:
         first["step"] += 1
         group = self.optimizer.param_groups[self.group]
         options = {**group, **self.optimizer.constants(first, group)}
-        for key in ("params", "param_names", "initial_lr"):
-            options.pop(key, None)
         for name in self.names:
             number = first[name]
             for state in states:
                 state[name] = number
         return options
 
-    def _read(self) -> None:
-        options = self.options
+    def _read(self, options: dict[str, Any]) -> None:
         for i, (key, *rest) in enumerate(self.places):
             number = options[key]
             for part in rest:
                 number = number[part]
             self.numbers[i] = number
 
-    def run(self) -> Sequence[Array]:
-        """Every number as a 0-d float64 array. Raises Changed, with nothing done, if anything else has changed."""
-        self.options = self._count()
-        for key, option in self.options.items():
-            if type(option) is float and option:
-                if self.fixed[key] is not float:
-                    break
-            elif structure(option) != self.fixed[key]:
-                break
-        else:
-            self._read()
-            return self.results
-        self.undo()
-        raise Changed
+    def run(self) -> None:
+        """Write every number into its array. Raises Changed, with nothing done, if anything else has changed."""
+        options = self._count()
+        for key, before in self.options.items():
+            option = options.get(key)
+            if option is not before and structure(option) != self.fixed[key]:
+                self.undo()
+                raise Changed
+        self._read(options)
 
     def undo(self) -> None:
         """Take the latest step back."""
@@ -211,31 +202,22 @@ class Actions:
     """What Python does at each run, in order; all of it is undone if the program turns out not to fit."""
 
     def __init__(self) -> None:
-        self.numbers: list[tuple[Any, list[Box]]] = []
-        self.draws: list[tuple[Draw, list[Box]]] = []
-
-    def add(self, action: Any, results: int) -> list[Box]:
-        """Note an action; its results will lie in the boxes."""
-        boxes = [Box() for _ in range(results)]
-        (self.draws if isinstance(action, Draw) else self.numbers).append((action, boxes))
-        return boxes
+        self.numbers: list[Schedule | Optimize] = []
+        self.draws: list[Draw] = []
 
     def run(self) -> None:
-        """Fill the boxes. Raises Changed, with nothing done, if another program is needed."""
-        done: list[Any] = []
-        try:
-            for action, boxes in self.numbers:
-                for box, array in zip(boxes, action.run(), strict=True):
-                    box.array = array
-                done.append(action)
-        except Changed:
-            for action in reversed(done):
-                action.undo()
-            raise
-        for draw, boxes in self.draws:
-            boxes[0].array = draw.run()
+        """Do everything. Raises Changed, with nothing done, if another program is needed."""
+        for i, action in enumerate(self.numbers):
+            try:
+                action.run()
+            except Changed:
+                for done in reversed(self.numbers[:i]):
+                    done.undo()
+                raise
+        for draw in self.draws:
+            draw.run()
 
     def undo(self) -> None:
         """Take back what the latest run has counted; what was drawn stays drawn."""
-        for action, _ in reversed(self.numbers):
+        for action in reversed(self.numbers):
             action.undo()

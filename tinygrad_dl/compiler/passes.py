@@ -99,6 +99,8 @@ def _unchanged(step: Instruction, made: dict[Value, Instruction]) -> Value | Non
         return x
     if step.op is ops.multiply and _is_one(x) and _like(step.args[1], y):
         return step.args[1]  # type: ignore[return-value]
+    if step.op is ops.transpose and _order(step) == list(range(y.ndim)):
+        return x
     before = made.get(x)
     if step.op is ops.reshape and before is not None and before.op is ops.reshape:
         step.args = before.args

@@ -15,14 +15,13 @@ import numpy as np
 from .. import graph
 from .._source import user_line
 from ..graph import Handle, Leaf, next_order, wrap
+from .backends import Run
 from .guards import Guards
-from .host import Argument, Box, Changed, Gradient, Slot, State
+from .host import Argument, Changed, Draw, Gradient, Held, Slot, State
 from .passes import simplify
 from .program import Array, Program, Value
 from .structure import put_together
 from .tape import Tape
-
-Run = Callable[[list[Array]], list[Array]]
 
 
 class Recorded:
@@ -46,9 +45,9 @@ class Recorded:
     def _feed(self, feeds: Sequence[Any]) -> None:
         """Where each input comes from."""
         inputs = self.program.inputs
-        self.arrays: list[Any] = [None] * len(inputs)  # of the latest run
+        self.arrays: list[Any] = [f.array if type(f) is Held else None for f in feeds]  # of the latest run
         self.arguments = [(i, f.number) for i, f in enumerate(feeds) if type(f) is Argument]
-        self.boxes = [(i, f) for i, f in enumerate(feeds) if type(f) is Box]
+        self.draws = [(i, f) for i, f in enumerate(feeds) if type(f) is Draw]
         self.old_gradients = [(i, f.tensor) for i, f in enumerate(feeds) if type(f) is Gradient]
         replaced = set(self.program.updates.values())
         tensors = [(i, f.handle(), inputs[i]) for i, f in enumerate(feeds) if type(f) in (State, Slot)]
@@ -95,8 +94,8 @@ class Recorded:
         for i, number in self.arguments:
             arrays[i] = arguments[number]
         self.actions.run()
-        for i, box in self.boxes:
-            arrays[i] = box.array
+        for i, draw in self.draws:
+            arrays[i] = draw.array
         for _, tensor in self.gradients:
             tensor._grad = None  # its memory may be used again
         try:
@@ -149,17 +148,3 @@ def _held() -> int:
 
 
 _HELD = _held()  # differs between Python versions
-
-
-def interpret(program: Program) -> Run:
-    """A program as a function by its meaning; what comes out owns its memory."""
-
-    def run(arrays: list[Array]) -> list[Array]:
-        taken = {id(a) for a in (*arrays, *program.constants.values())}
-        outputs = []
-        for y in program.run(arrays):
-            outputs.append(y if y.base is None and id(y) not in taken else y.copy())
-            taken.add(id(outputs[-1]))
-        return outputs
-
-    return run

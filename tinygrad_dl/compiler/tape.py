@@ -20,7 +20,7 @@ from .._tensor import Tensor
 from ..graph import Handle, Leaf, Node, wrap
 from ..primitive import Fused, Primitive
 from ..scope import current, enter, leave, within
-from .host import Actions, Draw, Gradient, Number, Optimize, Schedule, Slot, State, structure
+from .host import Actions, Draw, Gradient, Held, Number, Optimize, Schedule, Slot, State, structure
 from .program import Array, Instruction, Literal, Program, Value, value_of
 from .structure import is_state
 
@@ -208,16 +208,17 @@ class Tape:
 
     def draw(self, draw: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """A draw from a generator."""
-        action = Draw(draw, args, kwargs)
+        source = Draw(draw, args, kwargs)
+        self.actions.draws.append(source)
         with hidden():
             result = draw(*args, **kwargs)
         result = result if isinstance(result, Handle) else wrap(result)
-        self.feed(result.data, self.actions.add(action, 1)[0], draw.__name__)
+        self.feed(result.data, source, draw.__name__)
         return result
 
     def schedule(self, schedule: Any) -> None:
         """A step of a learning-rate schedule."""
-        self.actions.add(Schedule(schedule), 0)
+        self.actions.numbers.append(Schedule(schedule))
         with hidden():
             schedule.step()
 
@@ -225,21 +226,22 @@ class Tape:
         """An optimizer's step: the rule of each parameter runs on Tensors and is written down."""
         for members, group in _alike(optimizer, ready):
             action = Optimize(optimizer, optimizer.param_groups.index(group), members)
-            boxes = iter(self.actions.add(action, len(action.results)))
-            options = self._options(action.options, iter(action.results), boxes)
+            self.actions.numbers.append(action)
+            options = self._options(action.options, iter(action.results))
             for p in members:
                 self._update(optimizer, p, options)
 
-    def _options(self, tree: Any, numbers: Iterator[Array], boxes: Iterator[Any]) -> Any:
+    def _options(self, tree: Any, results: Iterator[Array]) -> Any:
         """Options as a rule gets them: numbers that may change as tensors, everything else as it is."""
         if isinstance(tree, dict):
-            return {k: self._options(v, numbers, boxes) for k, v in tree.items()}
+            return {k: self._options(v, results) for k, v in tree.items()}
         if isinstance(tree, tuple):
-            return tuple(self._options(v, numbers, boxes) for v in tree)
+            return tuple(self._options(v, results) for v in tree)
         if structure(tree) is not float:
             return tree
-        number = Number(next(numbers).copy())
-        self.weak.add(self.feed(number.data, next(boxes)))
+        held = next(results)
+        number = Number(held.copy())
+        self.weak.add(self.feed(number.data, Held(held)))
         return number
 
     def _update(self, optimizer: Any, p: Tensor, options: dict[str, Any]) -> None:

@@ -26,10 +26,14 @@ class _Snapshot:
         tensors |= {id(t): t for t in recorded.cleared}
         self.tensors = list(tensors.values())
         self.values = [(t.data.copy(), None if t._grad is None else t._grad.data.copy()) for t in self.tensors]
-        draws = [action for action, _ in recorded.actions.draws]
-        named = [v for d in draws for v in (*d.args, *d.kwargs.values()) if isinstance(v, np.random.Generator)]
+        named = [
+            v
+            for d in recorded.actions.draws
+            for v in (*d.args, *d.kwargs.values())
+            if isinstance(v, np.random.Generator)
+        ]
         self.generators = [(g, g.bit_generator.state) for g in (generator(), *named)]
-        actions = [action for action, _ in recorded.actions.numbers]
+        actions = recorded.actions.numbers
         tables = [a.optimizer.state[p] for a in actions if isinstance(a, Optimize) for p in a.members]
         for action in actions:
             if isinstance(action, Schedule):

@@ -40,9 +40,12 @@ class Box:
 
 @dataclass
 class Graph:
-    """Arrows go from box to box, with the number of the argument where that matters, or None."""
+    """Arrows go from box to box, with the number of the argument where that matters, or None.
+
+    kept: what the boxes' places refer to weakly, where nobody else holds it."""
 
     boxes: list[Box] = field(default_factory=list)
+    kept: list[Any] = field(default_factory=list)
     arrows: list[tuple[Box, Box, str | None]] = field(default_factory=list)
 
 

@@ -1,0 +1,61 @@
+"""Backends: each gives what the interpreter gives, over every operation with its gradients and random programs."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from programs import CALLED, expression, of_row, record
+
+import tinygrad_dl as tg
+from tinygrad_dl.compiler.backends import builder
+from tinygrad_dl.compiler.passes import simplify
+
+NAMES = ["interpreter", "numpy", "native"]
+
+
+def backend(name):
+    if name == "native":
+        pytest.importorskip("llvmlite")
+    return builder(name)
+
+
+def check(build, program, arrays, tolerance):
+    """The same values, freshly owned, and inputs left alone."""
+    expected = program.run(arrays)
+    run, given = build(program), [a.copy() for a in arrays]
+    for _ in range(2):
+        outputs = run(given)
+        for got, want in zip(outputs, expected, strict=True):
+            assert got.shape == want.shape
+            assert got.dtype == want.dtype
+            assert not any(np.shares_memory(got, a) for a in given)
+            np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance, equal_nan=True)
+    for a, b in zip(given, arrays, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("row", CALLED, ids=lambda row: row.name)
+def test_every_operation_and_its_gradients(row, name):
+    found = of_row(row)
+    if found is not None:
+        check(backend(name), simplify(found[0]), found[1], 1e-11)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "tolerance"), [(n, d, t) for n in NAMES for d, t in (("f8", 1e-12), ("f4", 1e-4))]
+)
+@given(st.integers(0, 2**32))
+def test_random_programs(name, dtype, tolerance, seed):
+    f, arrays = expression(np.random.default_rng(seed), dtype)
+    check(backend(name), simplify(record(f, arrays)[0]), arrays, tolerance)
+
+
+def test_a_name_that_there_is_not():
+    with pytest.raises(ValueError, match="expected backend to be one of 'auto', 'native'"):
+        tg.compile(np.exp, backend="fast")
+
+
+def test_native_can_be_switched_off(monkeypatch):
+    monkeypatch.setenv("TINYGRAD_DL_NATIVE", "0")
+    assert "numpy" in builder("auto").__module__

@@ -1,0 +1,50 @@
+"""Backends: what turns a Program into a function of arrays, by name.
+
+"native" needs the extra of that name (llvmlite); "numpy" needs nothing; "interpreter" is the meaning itself. "auto" is
+native where it is installed and TINYGRAD_DL_NATIVE is not 0, else numpy.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+
+from .program import Array, Program
+
+Run = Callable[[list[Array]], list[Array]]
+NAMES = ("auto", "native", "numpy", "interpreter")
+
+
+def builder(name: str) -> Callable[[Program], Run]:
+    """What builds programs. Raises ValueError for another name, ImportError where the package for it is missing."""
+    if name not in NAMES:
+        raise ValueError(f"compile: expected backend to be one of {', '.join(map(repr, NAMES))}, got {name!r}")
+    installed = importlib.util.find_spec("llvmlite") is not None
+    if name == "auto":
+        name = "native" if installed and os.environ.get("TINYGRAD_DL_NATIVE") != "0" else "numpy"
+    if name == "native":
+        if not installed:
+            raise ImportError('compile: the native backend needs llvmlite; pip install "tinygrad-dl[native]"')
+        from .native.backend import build  # an import of 0.05 s that only this needs
+
+        return build
+    if name == "numpy":
+        from .numpy_backend import build as build_numpy
+
+        return build_numpy
+    return interpret
+
+
+def interpret(program: Program) -> Run:
+    """A program as a function by its meaning; what comes out owns its memory."""
+
+    def run(arrays: list[Array]) -> list[Array]:
+        taken = {id(a) for a in (*arrays, *program.constants.values())}
+        outputs = []
+        for y in program.run(arrays):
+            outputs.append(y if y.base is None and id(y) not in taken else y.copy())
+            taken.add(id(outputs[-1]))
+        return outputs
+
+    return run

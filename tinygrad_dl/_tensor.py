@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from . import scope as _scope
 from ._operators import Operators
 from ._spelling import ELSEWHERE, Elsewhere
 from .autodiff import propagate
@@ -124,6 +125,7 @@ class Tensor(Operators, Handle):
             raise RuntimeError(
                 "requires_grad can be set on leaves only; this tensor is a result: use .detach() instead"
             )
+        _scope.changes += 1
         if not flag:
             self.node = None
         elif self.data.dtype.kind != "f":

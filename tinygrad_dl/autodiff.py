@@ -17,7 +17,7 @@ import numpy as np
 from . import graph
 from ._source import describe_line, explain, user_line
 from .graph import Handle, Leaf, Node, Output, wrap
-from .scope import taping, within
+from .scope import taping, watched_by, watching, within
 
 
 def propagate(
@@ -34,7 +34,7 @@ def propagate(
     graph can be run again. wanted: default every leaf; nothing is computed that does not lead there. stop: do not
     look behind the wanted nodes.
     """
-    tape = taping()
+    tape, watch = taping(), watching()
     wrapped = second or tape is not None
     useful = None if wanted is None else _leading_to(wanted, [node for node, _ in seeds])
     line = user_line()
@@ -59,8 +59,9 @@ def propagate(
     for node, g in seeds:
         add(node, g)
     ahead: Node | None = None  # a node not yet on the heap: along a chain the heap stays empty
-    ndarray = np.ndarray
-    with within(recording=second) if wrapped else nullcontext():
+    usual = None if watch else np.ndarray  # what needs no second look; a watch looks at every gradient
+    aside = watched_by(None) if watch and wrapped else nullcontext()  # it looks at the results of rules, not inside
+    with aside, within(recording=second) if wrapped else nullcontext():
         while heap or ahead:
             if ahead is None:
                 node = heappop(heap)[1]
@@ -107,8 +108,10 @@ def propagate(
                         continue
                     if not joint:  # `Primitive.pull`, written out
                         r = r(g, y, *args, **static) if static else r(g, y, *args)
-                    if type(r) is not ndarray or r.shape != target.shape or r.dtype is not target.dtype:
+                    if type(r) is not usual or r.shape != target.shape or r.dtype is not target.dtype:
                         r = _fit(r, node, target, wrapped)
+                        if watch:
+                            watch.gradient(node, g, i, r, seeds)
                     if target in grads:
                         add(target, r)
                     elif ahead is None:  # `add`, written out
@@ -117,6 +120,8 @@ def propagate(
                     else:
                         grads[target] = r
                         heappush(heap, (-target.order, target))
+            except FloatingPointError:  # a watch's own message
+                raise
             except Exception as error:
                 described = [p or a for a, p in zip(args, node.parents, strict=True)]
                 raise explain(error, f"backward of {op.name}", described, static, node.path, node.line) from error

@@ -17,7 +17,7 @@ import numpy as np
 
 from . import graph
 from . import scope as _scope
-from ._source import USER_FILES, explain, user_frame
+from ._source import USER_FILES, explain, user_frame, user_line
 from .autodiff import propagate
 from .graph import SMALL, Handle, Leaf, Node, Output, _empty, next_order, wrap
 from .scope import current
@@ -53,8 +53,8 @@ class Primitive:
         return f"<primitive {self.name}>"
 
     def __call__(self, *args: Any, **static: Any) -> Tensor:
-        if _scope.tapes and (tape := current().tape) is not None:
-            return tape.call(self, args, static)  # type: ignore[no-any-return]
+        if _scope.observers and (observer := _scope.observer()) is not None:
+            return observer.call(self, args, static)  # type: ignore[no-any-return]
         if static or (len(args) != self.arity and not self.open):
             args, static = self._bind(args, static)
         arrays: list[Any] = []
@@ -77,7 +77,7 @@ class Primitive:
             else:
                 output, saved = self.forward(*arrays, **static)
         except Exception as error:
-            raise explain(error, self.name, args, static, current().path) from error
+            raise explain(error, self.name, args, static, current().path, user_line()) from error
         if plain:
             return output  # type: ignore[no-any-return]
         if self.gaps:
@@ -216,8 +216,8 @@ def operator(op: Primitive) -> tuple[Callable[[Any, Any], Tensor], Callable[[Any
     kernel, record, rules, drops, keeps = op.kernel, op._record, op.vjps, op.drops, op.keeps_output
 
     def method(self: Any, other: Any) -> Any:
-        if _scope.tapes and (tape := current().tape) is not None:
-            return tape.call(op, (self, other), _NO_STATIC)
+        if _scope.observers and (observer := _scope.observer()) is not None:
+            return observer.call(op, (self, other), _NO_STATIC)
         a: Any = self.data
         b, parent, names = other, None, None
         if isinstance(other, Handle):
@@ -227,7 +227,7 @@ def operator(op: Primitive) -> tuple[Callable[[Any, Any], Tensor], Callable[[Any
         try:
             output = kernel(a, b)
         except Exception as error:
-            raise explain(error, op.name, (self, other), {}, current().path) from error
+            raise explain(error, op.name, (self, other), {}, current().path, user_line()) from error
         node = self.node
         if node is None:
             if parent is None or not rules:

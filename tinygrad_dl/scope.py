@@ -49,6 +49,10 @@ current = _SCOPE.get
 enter = _SCOPE.set
 leave = _SCOPE.reset
 
+_WATCH: ContextVar[Any] = ContextVar("tinygrad_dl.watch", default=None)  # apart: a watch leaves it at every operation
+watch_by = _WATCH.set
+watch_no_more = _WATCH.reset
+
 
 @contextmanager
 def within(**changes: Any) -> Iterator[None]:
@@ -60,25 +64,50 @@ def within(**changes: Any) -> Iterator[None]:
         leave(token)
 
 
-tapes = 0  # how many threads write to one: a look at it costs less than one at the scope
+changes = 0  # of attributes of modules and of `requires_grad`: who has seen the same number need not look again
+observers = 0  # blocks with a tape or a watch, in all threads: a look at it costs less than one at the scope
 
 
 def taping() -> Any:
     """The tape that this thread writes to, or None."""
-    return current().tape if tapes else None
+    return current().tape if observers else None
+
+
+def watching() -> Any:
+    """The watch that looks at this thread's values, or None."""
+    return _WATCH.get() if observers else None
+
+
+def observer() -> Any:
+    """Who runs this thread's operations: a tape, or else a watch, or None."""
+    tape = current().tape
+    return _WATCH.get() if tape is None else tape
 
 
 @contextmanager
 def written_to(tape: Any) -> Iterator[None]:
     """Run a block whose operations are written to a tape."""
-    global tapes
+    global observers
     token = enter(replace(current(), tape=tape))
-    tapes += 1
+    observers += 1
     try:
         yield
     finally:
-        tapes -= 1
+        observers -= 1
         leave(token)
+
+
+@contextmanager
+def watched_by(watch: Any) -> Iterator[None]:
+    """Run a block whose operations and gradients a watch looks at; None: nobody does."""
+    global observers
+    token = watch_by(watch)
+    observers += 1
+    try:
+        yield
+    finally:
+        observers -= 1
+        watch_no_more(token)
 
 
 def no_grad() -> _GeneratorContextManager[None]:

@@ -7,6 +7,7 @@ the program is made, and arrays that have not been replaced since the last run a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import getitem, is_
 from sys import getrefcount
 from typing import Any
 
@@ -42,6 +43,16 @@ class Recorded:
         self.run = build(self.program)
         self._resolve()
 
+    def _resolve(self) -> None:
+        """Find the tensors that optimizers hold now."""
+        slots = [s for s in (*self.sources, *self.places) if type(s) is Slot]
+        self.tensors = [s.handle() for s in slots]
+        self.tables = [s.optimizer.state[s.tensor] for s in slots]
+        self.names = [s.name for s in slots]
+        self._feed(self.sources)
+        self._sink(self.places)
+        self.actions.moved()
+
     def _feed(self, feeds: Sequence[Any]) -> None:
         """Where each input comes from."""
         inputs = self.program.inputs
@@ -53,16 +64,13 @@ class Recorded:
         tensors = [(i, f.handle(), inputs[i]) for i, f in enumerate(feeds) if type(f) in (State, Slot)]
         self.read = [entry for entry in tensors if entry[0] not in replaced]
         self.written = [entry for entry in tensors if entry[0] in replaced]
+        self.replaced = [tensor for _, tensor, _ in self.written]
 
     def _sink(self, sinks: Sequence[Any]) -> None:
         """Where each output goes."""
         self.gradients = [(i, s.tensor) for i, s in enumerate(sinks) if type(s) is Gradient]
         self.stores = [(i, s.handle()) for i, s in enumerate(sinks) if type(s) in (State, Slot)]
         self.leaves = [t for _, t in self.stores if isinstance(t.node, Leaf)]
-
-    def _keep(self, sources: Sequence[Any]) -> None:
-        """Which tensors optimizers held, and where."""
-        self.kept = [(s.optimizer, s.optimizer.state, s.tensor, s.name, s.handle()) for s in sources if type(s) is Slot]
 
     def broken(self) -> str | None:
         """Why this program does not fit now, or None."""
@@ -73,11 +81,28 @@ class Recorded:
 
     def __call__(self, arguments: Sequence[Array]) -> Any:
         """Run it. Raises Changed, with nothing done, if it does not fit after all."""
+        self.actions.count()
+        try:
+            arrays = self._gather(arguments)
+            self.actions.draw()
+            for i, draw in self.draws:
+                arrays[i] = draw.array
+            for _, tensor in self.gradients:
+                tensor._grad = None  # its memory may be used again
+            outputs = self.run(arrays)
+        except BaseException:
+            self.actions.undo()
+            raise
+        self._write(outputs)
+        self.runs += 1
+        found = [outputs[i] if raw else wrap(outputs[i]) for i, raw in enumerate(self.raw)]
+        return put_together(self.results, found)
+
+    def _gather(self, arguments: Sequence[Array]) -> list[Array]:
+        """The inputs as they are now, besides what is drawn. Raises Changed if one does not fit."""
+        if self.actions.moved() or not all(map(is_, map(getitem, self.tables, self.names), self.tensors)):
+            self._resolve()
         arrays = self.arrays
-        for optimizer, table, p, name, tensor in self.kept:
-            if optimizer.state is not table or table[p][name] is not tensor:
-                self._resolve()
-                break
         for i, tensor in self.old_gradients:
             if tensor._grad is None:
                 raise Changed
@@ -93,32 +118,12 @@ class Recorded:
                 arrays[i] = tensor.data = array.copy()
         for i, number in self.arguments:
             arrays[i] = arguments[number]
-        self.actions.run()
-        for i, draw in self.draws:
-            arrays[i] = draw.array
-        for _, tensor in self.gradients:
-            tensor._grad = None  # its memory may be used again
-        try:
-            outputs = self.run(arrays)
-        except BaseException:
-            self.actions.undo()
-            raise
-        self._write(outputs)
-        self.runs += 1
-        found = [outputs[i] if raw else wrap(outputs[i]) for i, raw in enumerate(self.raw)]
-        return put_together(self.results, found)
-
-    def _resolve(self) -> None:
-        """Find the tensors that optimizers hold now."""
-        self._feed(self.sources)
-        self._sink(self.places)
-        self._keep([*self.sources, *self.places])
+        return arrays
 
     def _write(self, outputs: list[Array]) -> None:
         """Give state and gradients their new values."""
         for i, tensor in self.stores:
-            if tensor.data is not outputs[i]:
-                tensor.data = outputs[i]
+            tensor.data = outputs[i]
         if self.leaves:
             stamp, line = next_order(), user_line()
             graph.last_write = stamp

@@ -12,6 +12,7 @@ from weakref import ref
 
 import numpy as np
 
+from .. import scope as _scope
 from .._source import describe
 from .._tensor import Tensor
 from ..graph import Leaf
@@ -51,7 +52,12 @@ class Module(Holder):
                 f"  with tg.no_grad():\n      self.{name}.assign(value)\n"
                 f"to change its value, assign an nn.{kind.capitalize()}, or give the result another name"
             )
+        _scope.changes += 1
         super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        _scope.changes += 1
+        super().__delattr__(name)
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """`(dotted name, parameter)` in order of definition; a shared one once, under its first name."""

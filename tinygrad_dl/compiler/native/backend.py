@@ -2,19 +2,15 @@
 
 Kernels and matrix products are called in order by one generated function, which takes a table of pointers;
 what is neither runs as NumPy in between, on the same memory. New values of states are written over the old ones.
-
-On x86 denormal numbers are zero meanwhile: averages of gradients that have become zero decay into them, and
-arithmetic on them takes 20 times as long (Adam on 8,192 parameters 75 instead of 4 µs).
 """
 
 from __future__ import annotations
 
 import ctypes
-import platform
 import weakref
 from collections.abc import Callable
-from itertools import groupby
-from operator import is_
+from itertools import compress, groupby
+from operator import ne
 from sys import getrefcount
 from typing import Any
 
@@ -26,29 +22,16 @@ from ..lowering import basic_name
 from ..numpy_backend import build as build_numpy
 from ..program import Array, Instruction, Program, Value, execute
 from ..trace import trace_axes
-from . import engine
+from . import engine, pool
 from .codegen import Written, write_kernel
+from .driver import Driver
 from .memory import ALIGNMENT, aligned, place
 from .operations import can_lower
 from .plan import Step, plan, root
+from .products import is_narrow, write_product
+from .rounds import Round, Task, rounds
 
-_X86 = platform.machine().lower() in ("x86_64", "amd64")
-_FLAGS = {False: 111, True: 112}  # CBLAS: as it lies, transposed
-_ROW_MAJOR = 101
-_CONTROLS = [f"declare void @llvm.x86.sse.{name}mxcsr(ptr)" for name in ("st", "ld")] if _X86 else []
-_WITHOUT_DENORMALS: tuple[tuple[str, ...], tuple[str, ...]] = (
-    (
-        "  %was = alloca i32",
-        "  %now = alloca i32",
-        "  call void @llvm.x86.sse.stmxcsr(ptr %was)",
-        "  %control = load i32, ptr %was",
-        f"  %zeroing = or i32 %control, {0x8040}",  # denormal results are zero, and denormal operands are
-        "  store i32 %zeroing, ptr %now",
-        "  call void @llvm.x86.sse.ldmxcsr(ptr %now)",
-    ),
-    ("  call void @llvm.x86.sse.ldmxcsr(ptr %was)",),
-)
-RELEASED = 50_000_000  # operations of a product's size from which on other Python threads may run meanwhile
+RELEASED = 1000.0  # microseconds, about, from which on other Python threads may run meanwhile
 
 
 def _lowers(step: Instruction) -> bool:
@@ -72,7 +55,15 @@ class Native:
         self.fixed: dict[Node, Array] = {}  # memory that stays: constants and what lies in the arena
         self._place_outputs()
         late = set(self.plan.overwrites)
-        written = {step: write_kernel(step, self.graph, late) for step in self.plan.order if isinstance(step, Kernel)}
+        written: dict[Step, Written] = {}
+        for step in self.plan.order:
+            if isinstance(step, Kernel):
+                written[step] = write_kernel(step, self.graph, late)
+            elif step.kind == "gemm" and is_narrow(step):
+                written[step] = write_product(step)
+        units = {step: w.units for step, w in written.items()}
+        self.threads = pool.threads()
+        self.rounds = rounds(self.plan.order, self.plan.overwrites, self.graph, units, self.threads)
         self._place_memory(written)
         self.parts = self._parts(written)
         self._prepare()
@@ -80,9 +71,8 @@ class Native:
     def _prepare(self) -> None:
         """What each call needs, looked up once."""
         values = self.program.outputs
-        self.seen: list[weakref.ref[Array]] = [weakref.ref(_NOTHING)] * len(
-            self.program.inputs
-        )  # the arrays that the table points at
+        self.seen = [0] * len(self.program.inputs)  # the identities of the arrays that the table points at
+        self.lives: list[Any] = [None] * len(self.seen)  # weak references to them, which clear the identity
         self.expected = [(v.shape, v.dtype) for v in self.program.inputs]
         self.given = [_NOTHING] * len(values)  # outputs of the last call: memory to use again if nobody has them
         self.states = {j for _, j in self.written_over}
@@ -112,93 +102,85 @@ class Native:
         self.early = [(i, node) for i, node in self.copied if node.kind == "input"]
         self.copied = [(i, node) for i, node in self.copied if node.kind != "input"]
 
-    def _place_memory(self, written: dict[Kernel, Written]) -> None:
+    def _place_memory(self, written: dict[Step, Written]) -> None:
         graph = self.graph
         for node in (*graph.inputs, *graph.constants, *(node for _, node in self.fresh)):
             self.slots[node] = len(self.slots)
         for node, old in self.plan.overwrites.items():
             self.slots[node] = self.slots[old]
         kept = [n for n in self.plan.lives if n not in self.slots]
-        offsets, size = place([(self._bytes(n), *self.plan.lives[n]) for n in kept])
-        scratch = max((sum(map(aligned, w.scratch)) for w in written.values()), default=0)
-        block = np.empty(size + scratch + ALIGNMENT, np.uint8)
-        start = -block.ctypes.data % ALIGNMENT
-        self.arena = block[start : start + size + scratch]
+        time = {task.step: i for i, tasks in enumerate(self.rounds) for task in tasks}
+        times = [time[step] for step in self.plan.order] + [len(self.rounds)]
+        spans = [(self._bytes(n), times[first], times[last]) for n in kept for first, last in [self.plan.lives[n]]]
+        offsets, size = place(spans)
         count = max(self.slots.values(), default=-1) + 1
-        for number, (node, offset) in enumerate(zip(kept, offsets, strict=True), count):
+        for number, node in enumerate(kept, count):
             self.slots[node] = number
+        scratch, length = self._place_scratch(written, count + len(kept))
+        block = np.empty(size + length + ALIGNMENT, np.uint8)
+        start = -block.ctypes.data % ALIGNMENT
+        self.arena = block[start : start + size + length]
+        for node, offset in zip(kept, offsets, strict=True):
             self.fixed[node] = self.arena[offset : offset + self._bytes(node)].view(node.dtype)
         for node, array in graph.constants.items():
             self.fixed[node] = np.ascontiguousarray(array).reshape(-1)
-        self.scratch_slots: dict[int, int] = {}
-        count += len(kept)
-        self.pointers: dict[Kernel, list[int]] = {}
-        for kernel, w in written.items():
-            slots = [self.slots[root(n)] for n in w.pointers]
-            offset = size
-            for n in w.scratch:
-                slots.append(self.scratch_slots.setdefault(offset, count + len(self.scratch_slots)))
-                offset += aligned(n)
-            self.pointers[kernel] = slots
-        self.table = (ctypes.c_size_t * (count + len(self.scratch_slots)))()
+        self.table = (ctypes.c_size_t * (count + len(kept) + len(scratch)))()
         self.address = ctypes.addressof(self.table)
         for node, array in self.fixed.items():
             self.table[self.slots[node]] = array.ctypes.data
-        for offset, slot in self.scratch_slots.items():
-            self.table[slot] = self.arena.ctypes.data + offset
+        for slot, offset in enumerate(scratch, count + len(kept)):
+            self.table[slot] = self.arena.ctypes.data + size + offset
+
+    def _place_scratch(self, written: dict[Step, Written], first: int) -> tuple[list[int], int]:
+        """Where each task keeps what it computes in passing: offsets, with slots from the first on, and bytes."""
+        self.pointers: dict[Task, list[int]] = {}
+        offsets: list[int] = []
+        size = 0
+        for tasks in self.rounds:
+            end = 0
+            for task in tasks:
+                w = written.get(task.step)
+                nodes = (*task.step.nodes, task.step) if isinstance(task.step, Node) else written[task.step].pointers
+                self.pointers[task] = [self.slots[root(n)] for n in nodes]
+                for n in w.scratch if w else ():
+                    self.pointers[task].append(first + len(offsets))
+                    offsets.append(end)
+                    end += aligned(n)
+            size = max(size, end)
+        return offsets, size
 
     def _bytes(self, node: Node) -> int:
         return self.graph.size(node.layout) * node.dtype.itemsize
 
     # ---- code
 
-    def _parts(self, written: dict[Kernel, Written]) -> list[Callable[[list[Array]], None]]:
-        """Functions that run the steps in order: machine code, and NumPy in between."""
+    def _parts(self, written: dict[Step, Written]) -> list[Callable[[list[Array]], None]]:
+        """Functions that run the rounds in order: machine code, and NumPy in between."""
         texts = [w.text for w in written.values()]
         addresses = dict(zip(texts, engine.functions(texts, _declares(written)), strict=True))
-        code = {kernel: addresses[w.text] for kernel, w in written.items()}
-        drivers = []
-        parts: list[Callable[[list[Array]], None] | None] = []
-        for native, group in groupby(self.plan.order, lambda s: isinstance(s, Kernel) or s.kind == "gemm"):
-            if native:
-                drivers.append(self._driver(list(group), code))
-                parts.append(None)
-            else:
-                parts += [self._numpy(step) for step in group if isinstance(step, Node)]
-        slow = any(self.graph.size(s.layout) * s.shape[1] > RELEASED for s in self.plan.order if isinstance(s, Node))
+        code = {step: (addresses[w.text], w.ranged) for step, w in written.items()}
+        driver = Driver(self.graph, code, self.pointers, self.threads)
+        groups = [(native, list(group)) for native, group in groupby(self.rounds, _is_native)]
+        drivers = [driver.text(group) for native, group in groups if native]
+        slow = sum(task.time for tasks in self.rounds for task in tasks) > RELEASED
         kind = ctypes.CFUNCTYPE if slow else ctypes.PYFUNCTYPE
-        entries = iter([kind(None, ctypes.c_void_p)(a) for a in engine.functions(drivers, _CONTROLS)])
-        return [self._call(next(entries)) if part is None else part for part in parts]
+        entry = kind(None, ctypes.c_void_p, ctypes.c_void_p)
+        entries = iter([entry(address) for address in engine.functions(drivers, engine.CONTROLS)])
+        parts: list[Callable[[list[Array]], None]] = []
+        for native, group in groups:
+            if native:
+                parts.append(self._call(next(entries)))
+            else:
+                parts += [self._numpy(tasks[0].step) for tasks in group]
+        return parts
 
     def _call(self, entry: Any) -> Callable[[list[Array]], None]:
-        return lambda arrays: entry(self.address)
+        address, threads = self.address, self.threads
+        if threads == 1:
+            return lambda arrays: entry(address, None)
+        return lambda arrays: entry(address, pool.state(threads))
 
-    def _driver(self, steps: list[Step], code: dict[Kernel, int]) -> str:
-        lines: list[str] = []
-        loaded: dict[int, str] = {}
-
-        def pointer(slot: int) -> str:
-            if slot not in loaded:
-                loaded[slot] = f"%b{slot}"
-                lines.append(f"  %a{slot} = getelementptr ptr, ptr %table, i64 {slot}")
-                lines.append(f"  %b{slot} = load ptr, ptr %a{slot}")
-            return f"ptr {loaded[slot]}"
-
-        for step in steps:
-            if isinstance(step, Kernel):
-                arguments = [pointer(slot) for slot in self.pointers[step]]
-                arguments += [f"i64 {self.graph.size(step.rows)}", f"i64 {self.graph.size(step.columns)}"]
-                address: int | None = code[step]
-            else:
-                a, b, y = (pointer(self.slots[root(n)]) for n in (*step.nodes, step))
-                arguments = _product(step, a, b, y)
-                address = engine.product_routine(step.dtype.name)
-            lines.append(f"  call void inttoptr (i64 {address} to ptr)({', '.join(arguments)})")
-        before, after = _WITHOUT_DENORMALS if _X86 else ((), ())
-        body = "\n".join([*before, *lines, *after])
-        return f"define void @NAME(ptr %table) {{\n{body}\n  ret void\n}}\n"
-
-    def _numpy(self, node: Node) -> Callable[[list[Array]], None]:
+    def _numpy(self, node: Any) -> Callable[[list[Array]], None]:
         """An instruction that NumPy runs, its results copied to where they are planned."""
         step = node.instruction
         assert step is not None
@@ -223,8 +205,9 @@ class Native:
 
     def __call__(self, arrays: list[Array]) -> list[Array]:
         """The program's outputs. Raises ValueError for arrays of other number, shape or dtype."""
-        if len(arrays) != len(self.seen) or not all(map(is_, arrays, [ref() for ref in self.seen])):
-            arrays = self._admit(arrays)
+        identities = [*map(id, arrays)]
+        if identities != self.seen:
+            arrays = self._admit(arrays, identities)
         table, outputs = self.table, self.blank.copy()
         memory = [*arrays, *self.blank_constants]
         for i, node in self.early:
@@ -249,21 +232,21 @@ class Native:
     def _copy(self, i: int, node: Node, memory: list[Array]) -> Array:
         return self._memory(node, memory).copy().reshape(self.program.outputs[i].shape)
 
-    def _admit(self, arrays: list[Array]) -> list[Array]:
+    def _admit(self, arrays: list[Array], identities: list[int]) -> list[Array]:
         """Point the table at new inputs: what is not contiguous, or shall be written and cannot be, is copied."""
         if len(arrays) != len(self.seen):
             self.program.check(arrays)
-        found = list(arrays)
-        for j, (array, seen) in enumerate(zip(arrays, self.seen, strict=True)):
-            if array is not seen():
-                shape, dtype = self.expected[j]
-                if array.shape != shape or array.dtype != dtype:
-                    self.program.check(arrays)
-                flags = array.flags
-                if not flags.carray if j in self.states else not (flags.c_contiguous and flags.aligned):
-                    found[j] = np.array(array, order="C")
-                self.table[j] = found[j].__array_interface__["data"][0]
-                self.seen[j] = weakref.ref(found[j])
+        found, seen = list(arrays), self.seen
+        for j in compress(range(len(seen)), map(ne, identities, seen)):
+            array, (shape, dtype) = arrays[j], self.expected[j]
+            if array.shape != shape or array.dtype != dtype:
+                self.program.check(arrays)
+            flags = array.flags
+            if not flags.carray if j in self.states else not (flags.c_contiguous and flags.aligned):
+                found[j] = array = np.array(array, order="C")
+            self.table[j] = array.__array_interface__["data"][0]
+            self.lives[j] = weakref.ref(array, lambda _, j=j: seen.__setitem__(j, 0))  # type: ignore[misc]
+            seen[j] = id(array)
         return found
 
 
@@ -280,19 +263,12 @@ def _ours() -> int:
 _OURS = _ours()  # differs between Python versions
 
 
-def _declares(written: dict[Kernel, Written]) -> list[str]:
+def _declares(written: dict[Step, Written]) -> list[str]:
     return sorted({d for w in written.values() for d in w.declares})
 
 
-def _product(node: Node, a: str, b: str, y: str) -> list[str]:
-    """The arguments of CBLAS for a matrix product."""
-    m, k, n = node.shape
-    first, second = node.transposed
-    kind = "float" if node.dtype == np.float32 else "double"
-    flags = [f"i32 {x}" for x in (_ROW_MAJOR, _FLAGS[first], _FLAGS[second])]
-    sizes = [f"i64 {x}" for x in (m, n, k)]
-    left, right = f"i64 {m if first else k}", f"i64 {k if second else n}"
-    return [*flags, *sizes, f"{kind} 1.0", a, left, b, right, f"{kind} 0.0", y, f"i64 {n}"]
+def _is_native(tasks: Round) -> bool:
+    return all(isinstance(task.step, Kernel) or task.step.kind == "gemm" for task in tasks)
 
 
 def build(program: Program) -> Callable[[list[Array]], list[Array]]:

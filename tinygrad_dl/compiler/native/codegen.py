@@ -3,7 +3,8 @@
 Columns are taken in tiles of 32 floats or 16 doubles and one tile of exactly the columns that are left; values
 that do not vary along the columns are scalars. Each value is written where it varies, so nothing is left to
 hoist; sums are carried in registers. The function's arguments are pointers to the inputs, the outputs and the
-scratch memory, then the numbers of rows and columns, so that kernels of equal structure are equal text.
+scratch memory, then the numbers of rows and columns, so that kernels of equal structure are equal text. Where
+no sum runs along the outer loop, the first and the last of its rounds to do are arguments, too.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ class Written:
     declares: set[str]
     pointers: list[Node]
     scratch: list[int]  # bytes of each further pointer
+    ranged: bool  # are the first and the last round of the outer loop arguments?
+    units: int  # rounds of the outer loop, 1 if they cannot be shared out
 
 
 class _Writer:
@@ -64,6 +67,8 @@ class _Writer:
         self.width, self.now = 1, 0
         double = any(n.dtype == np.float64 and self.wide(n) for n in kernel.nodes)
         self.tile = 16 if double else 32  # 64 floats were as fast, and took twice as long to compile
+        stored_once = any(self.plan.level[n] == FUNCTION for n in self.plan.stored)
+        self.shared = bool(kernel.outer) and not self.plan.totals and not stored_once
         self.straight = not kernel.inner or (kernel.columns_inside and self.columns <= WIDEST)
         if not self.straight:
             for node, stage in self.plan.saved.items():
@@ -78,14 +83,18 @@ class _Writer:
     def pieces(self) -> list[Piece]:
         """How the columns are cut. Kernels of one flat axis end in single elements: any size is one function."""
         n, tile = self.columns, self.tile
+        count, start = ("%share", "%begin") if self.shared else ("%tiles", 0)
         if not self.kernel.columns:
             return [Piece(1, 1, 0)]
         if not self.kernel.columns_inside and not self.kernel.rows:
-            return [Piece("%tiles", tile, 0), Piece("%left", 1, "%tiled")]
+            return [Piece(count, tile, start), Piece("%rest" if self.shared else "%left", 1, "%tiled")]
         if self.kernel.columns_inside and n <= WIDEST:
             return [Piece(1, n, 0)]
-        full = [Piece("%tiles", tile, 0)] if n >= tile else []
-        return full + ([Piece(1, n % tile, "%tiled" if full else 0)] if n % tile else [])
+        if self.kernel.columns_inside:
+            count, start = "%tiles", 0
+        full = [Piece(count, tile, start)] if n >= tile else []
+        once = "%once" if self.shared and not self.kernel.columns_inside else 1
+        return full + ([Piece(once, n % tile, "%tiled" if full else 0)] if n % tile else [])
 
     def loop(
         self, count: int | str, carried: Sequence[Register], body: Callable[[str, list[Register]], list[Register]]
@@ -136,7 +145,7 @@ class _Writer:
     def tile_at(self, piece: Piece, index: str) -> None:
         self.width = piece.width
         self.column = str(piece.start)
-        if piece.count != 1:
+        if piece.count not in (1, "%once"):
             offset = self.code.binary("mul", Lanes("i64"), index, piece.width)
             self.column = offset if piece.start == 0 else self.code.binary("add", Lanes("i64"), offset, self.column)
 
@@ -147,11 +156,14 @@ class _Writer:
         code.do(f"%tiles = udiv i64 %columns, {self.tile}")
         code.do(f"%tiled = mul i64 %tiles, {self.tile}")
         code.do("%left = sub i64 %columns, %tiled")
+        if self.shared:
+            self.share()
         pieces = self.pieces()
         for node in self.plan.stored:
             if self.plan.level[node] == FUNCTION:
                 self.natural(node)  # before the loops store anything
-        outer = [Piece("%rows" if kernel.rows else 1, 1, 0)] if kernel.columns_inside else pieces
+        rows = Piece("%span", 1, "%first") if self.shared else Piece("%rows" if kernel.rows else 1, 1, 0)
+        outer = [rows] if kernel.columns_inside else pieces
         for number, piece in enumerate(outer):
             keys = [
                 (n, i)
@@ -166,7 +178,7 @@ class _Writer:
                 self.enter(OUTER)
                 self.partial.update(zip(keys, carried, strict=True))  # noqa: B023
                 if kernel.columns_inside:
-                    self.row = index
+                    self.row = code.binary("add", Lanes("i64"), index, "%first") if self.shared else index
                 else:
                     self.tile_at(piece, index)
                 self.outer_body(pieces if kernel.columns_inside else [], number)
@@ -175,6 +187,28 @@ class _Writer:
             self.partial.update(zip(keys, self.loop(piece.count, starts, body), strict=True))
         self.finish()
         return self.written()
+
+    def share(self) -> None:
+        """Rounds first to last of the outer loop: rows, or tiles of columns and behind them what is left."""
+        for line in (
+            "%span = sub i64 %last, %first",
+            "%end = call i64 @llvm.umin.i64(i64 %last, i64 %tiles)",
+            "%begin = mul i64 %first, " + str(self.tile),
+            "%full = sub i64 %end, %first",
+            "%behind = icmp ugt i64 %last, %tiles",
+            "%none = icmp ugt i64 %first, %tiles",
+            "%share = select i1 %none, i64 0, i64 %full",
+            "%once = zext i1 %behind to i64",
+            "%rest = select i1 %behind, i64 %left, i64 0",
+        ):
+            self.code.do(line)
+        self.code.declares.add("declare i64 @llvm.umin.i64(i64, i64)")
+
+    @property
+    def units(self) -> int:
+        if not self.shared:
+            return 1
+        return self.rows if self.kernel.columns_inside else -(-self.columns // self.tile)
 
     def start(self, node: Node, width: int) -> Register:
         return operations.literal(lanes_of(node.dtype, width), node.dtype, operations.identity(node.name, node.dtype))
@@ -249,11 +283,12 @@ class _Writer:
 
     def written(self) -> Written:
         pointers = [*self.pointer.values(), *self.scratch.values()]
-        arguments = ", ".join([f"ptr {p}" for p in pointers] + ["i64 %rows", "i64 %columns"])
+        numbers = ["%rows", "%columns", "%first", "%last"] if self.shared else ["%rows", "%columns"]
+        arguments = ", ".join([f"ptr {p}" for p in pointers] + [f"i64 {n}" for n in numbers])
         text = f"define void @NAME({arguments}) {{\nentry:\n{self.code.text()}\n  ret void\n}}\n"
         elements = self.columns if self.kernel.columns_inside else self.rows * self.tile
         sizes = [elements * node.dtype.itemsize for node in self.scratch]
-        return Written(text, self.code.declares, self.pointers, sizes)
+        return Written(text, self.code.declares, self.pointers, sizes, self.shared, self.units)
 
     # ---- values
 

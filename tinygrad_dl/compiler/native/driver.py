@@ -1,0 +1,116 @@
+"""`Driver`: the text of the function that runs rounds of tasks one after another, from a table of pointers.
+
+Its arguments are the table and the state of the pool of threads. A round that is shared out is a function of
+its own, which does the task of a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..axes import Graph, Node
+from ..fuse import Kernel
+from . import engine, pool
+from .plan import Step
+from .rounds import GRAIN, Round, Task, by_rows, shared
+
+_FLAGS = {False: 111, True: 112}  # CBLAS: as it lies, transposed
+_ROW_MAJOR = 101
+
+
+class Driver:
+    """Writes for one program.
+
+    code: the address of each own function, and whether it takes a range. slots: where in the table the
+    pointers of each task's arguments are."""
+
+    def __init__(
+        self, graph: Graph, code: Mapping[Step, tuple[int, bool]], slots: Mapping[Task, list[int]], threads: int
+    ) -> None:
+        self.graph, self.code, self.slots, self.threads = graph, code, slots, threads
+
+    def text(self, found: Sequence[Round]) -> str:
+        """The function of some rounds."""
+        lines, helpers, loaded = list[str](), list[str](), dict[int, str]()
+        for tasks in found:
+            if shared(tasks, self.threads):
+                name = f"@NAME.round{len(helpers)}"
+                helpers.append(self._round(name, tasks))
+                arguments = f"ptr %state, i64 {len(tasks)}, ptr {name}, ptr %table"
+                lines.append(f"  call void inttoptr (i64 {pool.dispatch()} to ptr)({arguments})")
+            else:
+                for task in tasks:
+                    lines += self._call(task, loaded)
+        before, after = engine.WITHOUT_DENORMALS
+        body = "\n".join([*before, *(lines if self.threads == 1 else self._alone(lines)), *after])
+        return f"define void @NAME(ptr %table, ptr %state) {{\n{body}\n  ret void\n}}\n" + "".join(helpers)
+
+    def _alone(self, lines: list[str]) -> list[str]:
+        """With OpenBLAS's own threads idle meanwhile."""
+        setter = engine.blas_routine("set_num_threads")
+        call = f"  call void inttoptr (i64 {setter} to ptr)(i32 {{}})"
+        return [call.format(1), *lines, call.format(self.threads)]
+
+    def _round(self, name: str, tasks: Round) -> str:
+        cases = " ".join(f"i64 {i}, label %task{i}" for i in range(len(tasks)))
+        lines = ["entry:", f"  switch i64 %i, label %end [{cases}]"]
+        for i, task in enumerate(tasks):
+            loaded: dict[int, str] = {}
+            lines += [f"task{i}:", *self._call(task, loaded, f"t{i}."), "  br label %end"]
+        body = "\n".join([*lines, "end:"])
+        return f"define void {name}(i64 %i, ptr %table) {{\n{body}\n  ret void\n}}\n"
+
+    def _call(self, task: Task, loaded: dict[int, str], prefix: str = "") -> list[str]:
+        lines: list[str] = []
+
+        def pointer(slot: int, offset: int = 0, kind: str = "") -> str:
+            if slot not in loaded:
+                loaded[slot] = f"%{prefix}b{slot}"
+                lines.append(f"  %{prefix}a{slot} = getelementptr ptr, ptr %table, i64 {slot}")
+                lines.append(f"  %{prefix}b{slot} = load ptr, ptr %{prefix}a{slot}")
+            if not offset:
+                return f"ptr {loaded[slot]}"
+            name = f"%{prefix}p{slot}.{offset}"
+            if name not in loaded.values():
+                loaded[-1 - len(loaded)] = name
+                lines.append(f"  {name} = getelementptr {kind}, ptr {loaded[slot]}, i64 {offset}")
+            return f"ptr {name}"
+
+        step, slots = task.step, self.slots[task]
+        if step in self.code:
+            address, ranged = self.code[step]
+            arguments = [pointer(slot) for slot in slots]
+            if isinstance(step, Kernel):
+                arguments += [f"i64 {self.graph.size(step.rows)}", f"i64 {self.graph.size(step.columns)}"]
+            arguments += [f"i64 {task.start}", f"i64 {task.end}"] if ranged else []
+        else:
+            assert isinstance(step, Node)
+            found = engine.product_routine(step.dtype.name)
+            assert found is not None
+            address = found
+            offsets, sizes = _part(step, task)
+            kind = "float" if step.dtype.itemsize == 4 else "double"
+            a, b, y = (pointer(slot, offset, kind) for slot, offset in zip(slots, offsets, strict=True))
+            arguments = _product(step, kind, sizes, a, b, y)
+        lines.append(f"  call void inttoptr (i64 {address} to ptr)({', '.join(arguments)})")
+        return lines
+
+
+def _part(product: Node, task: Task) -> tuple[tuple[int, int, int], tuple[int, int]]:
+    """Of a part of a product: where its factors and its result begin, and its numbers of rows and columns."""
+    m, k, n = product.shape
+    first, second = product.transposed
+    start, end = task.start * GRAIN, task.end * GRAIN
+    if by_rows(product):
+        return (start * (1 if first else k), 0, start * n), (min(end, m) - start, n)
+    return (0, start * (k if second else 1), start), (m, min(end, n) - start)
+
+
+def _product(product: Node, kind: str, sizes: tuple[int, int], a: str, b: str, y: str) -> list[str]:
+    """The arguments of CBLAS for a matrix product."""
+    m, k, n = product.shape
+    first, second = product.transposed
+    flags = [f"i32 {x}" for x in (_ROW_MAJOR, _FLAGS[first], _FLAGS[second])]
+    left, right = f"i64 {m if first else k}", f"i64 {k if second else n}"
+    numbers = [f"i64 {x}" for x in (*sizes, k)]
+    return [*flags, *numbers, f"{kind} 1.0", a, left, b, right, f"{kind} 0.0", y, f"i64 {n}"]

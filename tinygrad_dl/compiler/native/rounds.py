@@ -1,0 +1,104 @@
+"""`rounds`: the steps of a program as rounds of tasks; the tasks of one round may run at once, in any order.
+
+A step that takes long is cut into parts: a kernel along its outer loop, a matrix product along the rows or the
+columns of its result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from ..axes import Graph, Node
+from ..fuse import Kernel, cost
+from .plan import Step, reads, root
+
+OPERATIONS = 40_000  # of a kernel in a microsecond, about
+MULTIPLICATIONS = 60_000  # of a matrix product in a microsecond, about
+WORTH = 30.0  # microseconds of a round from which on it is shared out: another core first has to fetch the data
+LEAST = 10.0  # microseconds of a part
+LONG = 50.0  # microseconds of a kernel's part at most, so that threads end together
+GRAIN = 16  # rows or columns that a cut of a product is a multiple of
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """What one thread does: the rounds `start` to `end` of a kernel's outer loop, or rows or columns of a product."""
+
+    step: Step
+    start: int
+    end: int
+    time: float  # microseconds, about
+
+
+Round = list[Task]
+
+
+def duration(step: Step, graph: Graph) -> float:
+    """Microseconds that a step takes on one thread, about: to decide what is worth sharing out."""
+    if isinstance(step, Kernel):
+        sizes = [(node, graph.size(frozenset(node.layout) | node.over)) for node in step.nodes]
+        return sum(cost(node) * size for node, size in sizes) / OPERATIONS
+    m, k, n = step.shape
+    return m * k * n / MULTIPLICATIONS
+
+
+def by_rows(product: Node) -> bool:
+    """Is a product cut along the rows of its result?"""
+    return product.shape[0] >= product.shape[2]
+
+
+def rounds(
+    order: Sequence[Step], overwrites: Mapping[Node, Node], graph: Graph, units: Mapping[Step, int], threads: int
+) -> list[Round]:
+    """Steps that follow each other and do not touch what another one writes make a round.
+
+    units: how many rounds the outer loop of each own function has, 1 if it cannot be cut. What NumPy runs is a round
+    alone."""
+    found: list[list[Step]] = []
+    read: set[Node] = set()
+    written: set[Node] = set()
+    for step in order:
+        inputs = {overwrites.get(n, n) for n in reads(step)}
+        made = step.outputs if isinstance(step, Kernel) else [step]
+        outputs = {overwrites.get(root(n), root(n)) for n in made}
+        native = isinstance(step, Kernel) or step.kind == "gemm"
+        if not native or not found or not written.isdisjoint(inputs | outputs) or not read.isdisjoint(outputs):
+            found.append([])
+            read, written = set(), set()
+        found[-1].append(step)
+        read |= inputs
+        written |= outputs
+        if not native:
+            found.append([])
+    return [_tasks(steps, graph, units, threads) for steps in found if steps]
+
+
+def _tasks(steps: Sequence[Step], graph: Graph, units: Mapping[Step, int], threads: int) -> Round:
+    times = {step: _time(step, graph) for step in steps}
+    fair = max(sum(times.values()) / threads, LEAST)
+    tasks = []
+    for step, time in times.items():
+        size = _units(step, units)
+        parts = min(size, max(1, round(time / fair + 0.3)))
+        if isinstance(step, Kernel) and threads > 1:
+            parts = min(size, max(parts, int(time / LONG)))
+        cuts = [size * i // parts for i in range(parts + 1)]
+        tasks += [Task(step, a, b, time / parts) for a, b in pairwise(cuts)]
+    return sorted(tasks, key=lambda task: -task.time)
+
+
+def _time(step: Step, graph: Graph) -> float:
+    return 0.0 if isinstance(step, Node) and step.kind != "gemm" else duration(step, graph)
+
+
+def _units(step: Step, units: Mapping[Step, int]) -> int:
+    if step in units:
+        return units[step]
+    return -(-max(step.shape[0], step.shape[2]) // GRAIN) if isinstance(step, Node) and step.kind == "gemm" else 1
+
+
+def shared(tasks: Round, threads: int) -> bool:
+    """Is a round worth more than one thread?"""
+    return threads > 1 and len(tasks) > 1 and sum(task.time for task in tasks) > WORTH

@@ -465,3 +465,10 @@ def test_a_product_behind_a_transpose_that_changes_nothing() -> None:
     a, b = w.input(np.ones((2, 4), F32)), w.input(np.ones((4, 3), F32))
     y = w(MATMUL, a, b)
     check(w.program(w(TRANSPOSE, y, axes=(0, 1)), w(TRANSPOSE, y, axes=(-1, 0))), w.arrays, parts=None)
+
+
+def test_numpy_takes_what_lies_otherwise_than_its_kernel_has_it() -> None:
+    w = Writer()
+    x = w.input(np.arange(4, dtype=F64).reshape(2, 1, 2))
+    y = w(np.divide, w(BROADCAST, x, shape=(2, 3, 2)), 2)
+    check(w.program(w(CUMSUM, y, axis=0)), w.arrays, parts=None)

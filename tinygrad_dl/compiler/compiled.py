@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import threading
 from collections.abc import Callable
@@ -17,6 +16,8 @@ from ..scope import taping, written_to
 from .backends import builder
 from .guards import Guards
 from .host import Argument, Changed
+from .naming import name_values
+from .numpy_backend import source
 from .program import Array, Program
 from .replay import Recorded
 from .structure import Place, is_state, put_together, signature, take_apart
@@ -31,14 +32,29 @@ class Compiled:
         self.function, self.verify = function, verify
         self._build = builder(backend)
         self._programs: dict[Any, list[Recorded]] = {}
-        self._latest: Recorded | None = None  # of arrays only: the next call will most likely fit it
+        self._recorded: list[Recorded] = []  # the same, in order
+        self._latest: Recorded | None = None  # the next call will most likely fit it
         self._lock = threading.RLock()
         functools.update_wrapper(self, function)
 
     @property
     def programs(self) -> list[Program]:
         """Every program so far, in the order in which they were recorded."""
-        return [r.program for found in self._programs.values() for r in found]
+        return [r.program for r in self._recorded]
+
+    @property
+    def latest(self) -> Program:
+        """The program that ran last. Raises RuntimeError before the first call."""
+        if not self._recorded:
+            raise RuntimeError("compile: there is no program before the first call")
+        return (self._latest or self._recorded[-1]).program
+
+    @property
+    def source(self) -> str:
+        """The latest program as a Python file that needs only NumPy, whichever backend runs it.
+
+        Its `step` takes the program's inputs and returns its outputs. Raises RuntimeError before the first call."""
+        return source(self.latest)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
@@ -48,11 +64,13 @@ class Compiled:
             return self.function(*args, **kwargs)
         with self._lock:
             latest = None if kwargs else self._latest
-            if latest is not None and latest.runs >= self.verify:
+            if latest is not None and latest.flat and latest.runs >= self.verify:
                 flat = _flat(args, latest)
                 if flat is not None and latest.broken() is None:
-                    with contextlib.suppress(Changed):
+                    try:
                         return latest(flat)
+                    except Changed:
+                        pass
             arrays: list[Any] = []
             tree = take_apart((args, kwargs), arrays)
             key = signature(tree, arrays)
@@ -65,7 +83,7 @@ class Compiled:
                         if recorded.runs < self.verify:
                             return verified(recorded, plain, lambda: self._eager(tree, plain))
                         result = recorded(plain)
-                        self._latest = recorded if recorded.flat else None
+                        self._latest = recorded
                         return result
                     except Changed:
                         broken = "an option, a dtype or a gradient changed"
@@ -96,16 +114,21 @@ class Compiled:
         results = take_apart(result, found)
         plain = [f if isinstance(f, Handle) else np.asarray(f) for f in found]
         recorded = Recorded(why, guards, tape, results, plain, self._build)
+        name_values(recorded, self.function, tree)
         recorded.flat = not kwargs and all(isinstance(a, Place) for a in tree[0])
         self._programs.setdefault(key, []).append(recorded)
+        self._recorded.append(recorded)
+        self._latest = recorded
         return put_together(results, [wrap(f.data.copy()) if isinstance(f, Handle) else f for f in found])
 
     def explain(self) -> str:
-        """How many programs there are, and why each was recorded."""
-        found = [r for programs in self._programs.values() for r in programs]
-        lines = [f"{self.__name__}: {len(found)} program{'s' * (len(found) != 1)}"]  # type: ignore[attr-defined]
+        """How many programs there are, why each was recorded, how often it has run since, and by which backend."""
+        found = self._recorded
+        name = getattr(self, "__name__", "a function")
+        lines = [f"{name}: {len(found)} program{'s' * (len(found) != 1)}"]
         for i, r in enumerate(found):
-            lines.append(f"  {i}: {r.program!r}, run {r.runs} times; recorded because of {r.why}")
+            lines.append(f"  {i}: {r.program!r}, run by {_backend(r.run)}")
+            lines.append(f"     recorded because of {r.why}; replayed {r.runs} time{'s' * (r.runs != 1)}")
         floats = sum(r.why.startswith("another float") for r in found)
         if floats >= 2:
             lines.append("  a float argument keeps changing: pass it as a 0-d array, which is read anew at each call")
@@ -115,7 +138,14 @@ class Compiled:
         """Forget every program."""
         with self._lock:
             self._programs.clear()
+            self._recorded.clear()
             self._latest = None
+
+
+def _backend(run: Any) -> str:
+    """The name of the backend that made a function."""
+    module: str = run.__module__.rpartition("compiler.")[2]
+    return {"native.backend": "native", "numpy_backend": "numpy", "backends": "interpreter"}.get(module, module)
 
 
 def _flat(args: tuple[Any, ...], recorded: Recorded) -> list[Array] | None:

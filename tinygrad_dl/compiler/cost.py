@@ -1,25 +1,31 @@
-"""What a program costs: floating-point operations, bytes that it must move, kernels, peak memory for buffers."""
+"""What a program costs: floating-point operations, bytes that it must move, kernels, memory for what lies between."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from .. import ops
+from .kernels import Kernels
+from .layout import GETITEM, SCATTER_ADD, SETITEM, is_view
+from .memory import Lifetimes
 from .passes import is_elementwise
 from .program import Instruction, Program, Value
 
-_VIEWS = (ops.reshape, ops.transpose)
+_MOVES = (ops.broadcast_to, ops.copy, GETITEM, SETITEM)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """rows: operation, how often, FLOPs, bytes read and written if each ran alone. Prints as a table.
-
-    flops: a multiplication and an addition each count one, as does any function of an element. peak: bytes of
-    intermediate arrays that live at the same time, inputs and outputs apart."""
+    """rows: of each operation its name, how often it stands in the program, FLOPs, and bytes read and written if each
+    runs alone. kernels, products, alone: into how many fused kernels, matrix products and operations of NumPy's the
+    native backend puts them; moved: bytes read and written then. peak: bytes of intermediate arrays that are needed
+    at the same time, inputs and outputs apart, if each operation runs alone. Prints as a table."""
 
     rows: list[tuple[str, int, int, int]]
     kernels: int
+    products: int
+    alone: int
+    moved: int
     peak: int
 
     @property
@@ -31,51 +37,70 @@ class Cost:
         return sum(moved for _, _, _, moved in self.rows)
 
     def __str__(self) -> str:
-        lines = [f"{'operation':20}{'number':>8}{'MFLOP':>12}{'MB':>10}"]
         total = ("in all", sum(n for _, n, _, _ in self.rows), self.flops, self.bytes)
-        for name, number, flops, moved in [*self.rows, total]:
-            lines.append(f"{name:20}{number:8}{flops / 1e6:12.3f}{moved / 1e6:10.3f}")
-        return "\n".join([*lines, f"{self.kernels} kernels, {self.peak / 1e6:.3f} MB of buffers at the peak"])
+        lines = [f"{'operation':20}{'number':>8}{'FLOPs':>18}{'bytes':>18}"]
+        lines += [f"{name:20}{number:8,}{work:18,}{moved:18,}" for name, number, work, moved in (*self.rows, total)]
+        lines.append(f"{'in all, fused':46}{self.moved:18,}")
+        lines.append(f"{'intermediate arrays at the peak, not fused':46}{self.peak:18,}")
+        lines.append(f"kernels: {self.kernels}, matrix products: {self.products}, run as NumPy: {self.alone}")
+        return "\n".join(lines)
 
 
-def cost(program: Program, kernels: int) -> Cost:
-    """The cost of a program that a backend runs as so many kernels."""
+def cost(program: Program) -> Cost:
+    """The cost of a program."""
     rows: dict[str, list[int]] = {}
     for step in program.body:
         row = rows.setdefault(step.op.name, [0, 0, 0])
-        moved = 0 if step.op in _VIEWS else sum(v.nbytes for v in (*step.inputs, *step.outputs))
-        for i, n in enumerate((1, flops(step), moved)):
+        for i, n in enumerate((1, flops(step), _bytes(step))):
             row[i] += n
     table = [(name, number, work, moved) for name, (number, work, moved) in rows.items()]
-    return Cost(sorted(table, key=lambda row: (-row[2], -row[3])), kernels, _peak(program))
+    kernels = Kernels(program)
+    return Cost(
+        sorted(table, key=lambda row: (-row[2], -row[3])),
+        len(kernels.found),
+        kernels.products,
+        kernels.alone,
+        kernels.bytes(),
+        _peak(program),
+    )
 
 
 def flops(step: Instruction) -> int:
-    """Of one instruction; opaque ones count one for each element of their outputs."""
-    if step.op in _VIEWS or step.op is ops.broadcast_to:
+    """Of one instruction: a multiplication and an addition count one each, as does any function of an element.
+
+    A reduction counts the elements that it takes in, what only moves elements nothing, and an operation that is known
+    to NumPy alone one for each element of its largest array."""
+    if is_view(step) or step.op in _MOVES:
         return 0
     if step.op is ops.matmul:
         return 2 * step.outputs[0].size * step.inputs[0].shape[-1]
+    if step.op is SCATTER_ADD:
+        return step.inputs[0].size
     size = sum(v.size for v in step.outputs)
-    return size if is_elementwise(step) else max(size, *(v.size for v in step.inputs), 0)
+    return size if is_elementwise(step) else max([size, *(v.size for v in step.inputs)])
+
+
+def _bytes(step: Instruction) -> int:
+    """Read and written; of a view none, of what is picked out only that."""
+    if is_view(step):
+        return 0
+    written = sum(v.nbytes for v in step.outputs)
+    if step.op is GETITEM:
+        return 2 * written + sum(v.nbytes for v in step.inputs[1:])
+    return written + sum(v.nbytes for v in set(step.inputs))
 
 
 def _peak(program: Program) -> int:
     """The most that intermediate arrays hold at one time, views counted with what they view."""
-    base: dict[Value, Value] = {}
-    last: dict[Value, int] = {}
-    for i, step in enumerate(program.body):
-        for v in step.outputs:
-            base[v] = base.get(step.inputs[0], step.inputs[0]) if step.op in _VIEWS else v
-        for v in (*step.inputs, *step.outputs):
-            last[base.get(v, v)] = i
-    ends: dict[int, list[Value]] = {}
-    for v, i in last.items():
-        ends.setdefault(i, []).append(v)
-    kept = {*program.inputs, *program.constants, *(base.get(v, v) for v in program.outputs)}
+    lifetimes = Lifetimes(program, lambda step: step.inputs if is_view(step) else ())
+    kept = {owner for v in program.outputs for owner in lifetimes.memory[v]}
+    ending = lifetimes.ending()
     now = peak = 0
+    counted: set[Value] = set()
     for i, step in enumerate(program.body):
-        now += sum(v.nbytes for v in step.outputs if base[v] is v and v not in kept)
+        new = [] if is_view(step) else [v for v in step.outputs if v not in kept]
+        counted.update(new)
+        now += sum(v.nbytes for v in new)
         peak = max(peak, now)
-        now -= sum(v.nbytes for v in ends.get(i, ()) if v not in kept)
+        now -= sum(v.nbytes for v in ending.get(i, ()) if v in counted)
     return peak

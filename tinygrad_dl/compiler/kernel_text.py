@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from .program import Array
+from .program import Array, unique
 
 SHORT = 64  # elements: longer arrays are not written out
 _PLACES = (("np", np), ("np.linalg", np.linalg), ("np.lib.array_utils", np.lib.array_utils))
@@ -156,16 +156,6 @@ class Definitions:
             raise
         self.blocks.append(text)
         return name
-
-
-def unique(hint: str, taken: set[str]) -> str:
-    """The hint, or the first of hint_2, hint_3, … that is not taken; it is taken then."""
-    name, n = hint, 1
-    while name in taken:
-        n += 1
-        name = f"{hint}_{n}"
-    taken.add(name)
-    return name
 
 
 def _in_numpy(value: Any) -> str | None:

@@ -126,7 +126,7 @@ def lower(step: Instruction, constants: dict[Value, Any]) -> tuple[list[Instruct
     value = tape.value(result)
     constants.update(tape.constants)
     for part in tape.body:
-        part.line, part.path = step.line, step.path
+        part.line, part.path, part.backward = step.line, step.path, step.backward
     assert isinstance(value, Value)
     if value.shape != step.outputs[0].shape or value.dtype != step.outputs[0].dtype:
         raise AssertionError(f"the meaning of {step.op.name} gives {value!r}, expected {step.outputs[0]!r}")

@@ -10,7 +10,6 @@ import builtins
 import itertools
 import keyword
 import linecache
-import re
 import weakref
 from collections.abc import Callable, Iterator
 from traceback import walk_tb
@@ -19,11 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from .._source import describe_line, explain
-from .kernel_text import Definitions, Unwritable, array_text, unique
+from .._source import explain
+from ..scope import Path
+from .kernel_text import Definitions, Unwritable, array_text
 from .numpy_places import Places
 from .numpy_text import Writer, allocation
-from .program import Array, Instruction, Program, Value
+from .program import Array, Instruction, Program, Value, names_of
 
 _HELD = 4096  # bytes, from which an array that is not in a buffer is let go after its last use
 _RESERVED = {*dir(builtins), *keyword.kwlist, "np", "step", "base64", "zlib", "math", "functools"}
@@ -70,7 +70,7 @@ class _Translation:
 
     def __init__(self, program: Program) -> None:
         self.program, taken = program, set(_RESERVED)
-        self.names = _names(program, taken)
+        self.names = names_of(program, taken)
         self.places = Places(program, taken)
         self.definitions = Definitions(taken)
         self.steps: dict[int, Instruction] = {}
@@ -86,7 +86,9 @@ class _Translation:
         constants, body, result = list(self._constants()), list(self._body()), list(self._result())
         missing = [f"# {name} has no text: define it before a call" for name in self.definitions.given]
         blocks = [line for block in self.definitions.blocks for line in _set_apart(block)]
-        head = [*self._head([*constants, *blocks]), *constants, *missing, *blocks, *self._memory(), *self._signature()]
+        definitions = [*constants, *missing, *blocks]
+        apart = [""] * bool(definitions and definitions[0])
+        head = [*self._head(definitions), *apart, *definitions, *self._memory(), *self._signature()]
         lines = "\n".join(head).split("\n")
         for text, step in body:
             lines.append(f"    {text}")
@@ -95,15 +97,17 @@ class _Translation:
         return "\n".join([*lines, *result]) + "\n"
 
     def _head(self, texts: list[str]) -> Iterator[str]:
-        yield f'"""A step of {len(self.program.body)} operations, recorded from a run and written down by tinygrad_dl.'
+        yield f'"""A step of {len(self.program.body)} operations, recorded from a run by tinygrad_dl; needs only NumPy.'
         yield ""
-        yield "Results on the way lie in the buffers b0, b1, ...: one call of `step` at a time."
+        yield "Results on the way lie in the buffers b0, b1, ...: one call of `step` at a time. What an output replaces"
+        yield "may be overwritten. Comments name the line and the layer that an operation came from."
         yield '"""'
         yield ""
         packed = {"base64", "zlib"} if any("base64." in t for t in texts) else set()
-        yield from (f"import {m}" for m in sorted(self.definitions.imports | packed))
+        standard = sorted(self.definitions.imports | packed)
+        yield from (f"import {m}" for m in standard)
+        yield from [""] * bool(standard)
         yield "import numpy as np"
-        yield ""
 
     def _constants(self) -> Iterator[str]:
         for v, array in self.program.constants.items():
@@ -116,7 +120,7 @@ class _Translation:
         plan = self.places.plan
         if plan.sizes:
             yield from ("", "")
-            yield f"# {len(plan.sizes)} buffers, {plan.peak:,} bytes in all, for results of {plan.total:,} bytes"
+            yield f"# {plan.peak:,} bytes in all, for results of {plan.total:,} bytes"
             yield from self.places.allocations
 
     def _signature(self) -> Iterator[str]:
@@ -128,17 +132,11 @@ class _Translation:
     def _body(self) -> Iterator[tuple[str, Instruction | None]]:
         """Lines, each with the instruction that it computes."""
         writer, places = Writer(self.names, self.definitions), self.places
-        held, line, place, path = self._held(), None, "", None
+        held, origin = self._held(), None
         for i, step in enumerate(self.program.body):
-            if step.line is not None and step.line != line:
-                line, before = step.line, place
-                place = describe_line(line)
-                if place != before:
-                    path = None
-                    yield f"# {place}", None
-            if step.path is not None and step.path != path:
-                path = step.path
-                yield f"# layer {path}", None
+            before, origin = origin, (step.place, step.path)
+            if origin != before:
+                yield from ((f"# {text}", None) for text in _origin(origin, before))
             y = step.outputs[0]
             target = self.names[places.replaced[y]] if y in places.replaced else places.targets.get(y)
             first, *rest = writer.statements(step, target, allocation(places.prototypes[y]))
@@ -178,16 +176,13 @@ class _Translation:
         yield "    )"
 
 
-def _names(program: Program, taken: set[str]) -> dict[Value, str]:
-    """`x0` for an input, `c0` for a constant, `v0` for a result, or a value's own name."""
-    results = [v for step in program.body for v in step.outputs]
-    groups = (("x", program.inputs), ("c", list(program.constants)), ("v", results))
-    found: dict[Value, str] = {}
-    for letter, values in groups:
-        for i, v in enumerate(values):
-            own = re.sub(r"\W+", "_", v.name or "").strip("_")
-            found[v] = unique(own if own.isidentifier() else f"{letter}{i}", taken)
-    return found
+def _origin(now: tuple[str, Path | None], before: tuple[str, Path | None] | None) -> Iterator[str]:
+    """What is new in where an instruction comes from: the user's line, the layer."""
+    place, path = now
+    if place and (path is None or before is None or before[0] != place):
+        yield place
+    if path is not None:
+        yield f"layer {path}"
 
 
 def _described(v: Value) -> str:

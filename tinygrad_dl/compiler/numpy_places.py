@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .kernel_text import unique
 from .layout import order_of, prototypes
 from .memory import Lifetimes, assign
 from .numpy_text import allocation, form_of, is_ufunc, on_buffer
-from .program import Instruction, Program, Value
+from .program import Instruction, Program, Value, unique
 
 
 class Places:

@@ -36,7 +36,7 @@ class _Rewriter:
     def step(self, old: Instruction) -> Instruction:
         """The instruction with its arguments as they are now."""
         args = tuple(self.now(a) for a in old.args)
-        return Instruction(old.op, args, old.static, old.outputs, old.line, old.path)
+        return Instruction(old.op, args, old.static, old.outputs, old.line, old.path, old.backward)
 
     def done(self) -> Program:
         p = self.program

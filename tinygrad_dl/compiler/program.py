@@ -6,15 +6,19 @@ A program prints as text, counts its own cost, and is what the passes rewrite an
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .._source import Line, describe_line, explain
 from ..primitive import Primitive
 from ..scope import Path
+
+if TYPE_CHECKING:
+    from .cost import Cost
 
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 Literal = bool | int | float | None
@@ -60,6 +64,12 @@ class Instruction:
     outputs: tuple[Value, ...]
     line: Line | None = None  # of the user's program
     path: Path | None = None  # of the module that ran
+    backward: bool = False  # does it differentiate what that line computed?
+
+    @property
+    def place(self) -> str:
+        """The user's line, in words."""
+        return "" if self.line is None else "backward of " * self.backward + describe_line(self.line)
 
     @property
     def inputs(self) -> list[Value]:
@@ -111,6 +121,12 @@ class Program:
             yield from step.inputs
         yield from self.outputs
 
+    def cost(self) -> Cost:
+        """What it costs, by operation: FLOPs, bytes, kernels, peak memory; prints as a table."""
+        from .cost import cost  # it counts what the passes and backends know, and they import this module
+
+        return cost(self)
+
     def __str__(self) -> str:
         return "\n".join(_text(self))
 
@@ -124,17 +140,32 @@ def execute(step: Instruction, args: Sequence[Any]) -> tuple[Array, ...]:
     try:
         output = op.kernel(*args, **step.static)
     except Exception as error:
-        raise explain(error, op.name, args, step.static, step.path, step.line) from error
+        raise explain(error, op.name, step.args, step.static, step.path, step.line) from error
     results = output if isinstance(output, tuple) else (output,)
     return tuple(np.asarray(y) for y in results)
 
 
-def names_of(program: Program) -> dict[Value, str]:
-    """A short unique name for each value: `x0` for inputs, `c0` for constants, `v0` for results."""
-    names = {v: f"x{i}" for i, v in enumerate(program.inputs)}
-    names |= {v: f"c{i}" for i, v in enumerate(program.constants)}
-    results = (v for step in program.body for v in step.outputs)
-    return names | {v: f"v{i}" for i, v in enumerate(results)}
+def names_of(program: Program, taken: set[str]) -> dict[Value, str]:
+    """An identifier for each value, that is not taken: its own name, or `x0` for inputs, `c0` for constants, `v0`
+    for results."""
+    results = [v for step in program.body for v in step.outputs]
+    groups = (("x", program.inputs), ("c", list(program.constants)), ("v", results))
+    found: dict[Value, str] = {}
+    for letter, values in groups:
+        for i, v in enumerate(values):
+            own = re.sub(r"\W+", "_", v.name or "").strip("_")
+            found[v] = unique(own if own.isidentifier() else f"{letter}{i}", taken)
+    return found
+
+
+def unique(hint: str, taken: set[str]) -> str:
+    """The hint, or the first of hint_2, hint_3, … that is not taken; it is taken then."""
+    name, n = hint, 1
+    while name in taken:
+        n += 1
+        name = f"{hint}_{n}"
+    taken.add(name)
+    return name
 
 
 def _shown(arg: Value | Literal, names: Mapping[Value, str]) -> str:
@@ -142,17 +173,17 @@ def _shown(arg: Value | Literal, names: Mapping[Value, str]) -> str:
 
 
 def _text(program: Program) -> Iterator[str]:
-    names = names_of(program)
+    names = names_of(program, set())
     for v in program.inputs:
-        yield f"{names[v]}: {v.dtype}{list(v.shape)}" + (f"  # {v.name}" if v.name else "")
+        yield f"{names[v]}: {v.dtype}{list(v.shape)}"
     for v, array in program.constants.items():
         known = f" = {array.item()!r}" if array.size == 1 else ""
         yield f"{names[v]}: {v.dtype}{list(v.shape)}{known}  # constant"
-    line = None
+    place = ""
     for step in program.body:
-        if step.line is not None and step.line != line:
-            line = step.line
-            yield f"# {describe_line(line)}"
+        before, place = place, step.place or place
+        if place != before:
+            yield f"# {place}"
         args = [_shown(a, names) for a in step.args] + [f"{k}={v!r}" for k, v in step.static.items()]
         outputs = ", ".join(f"{names[v]}: {v.dtype}{list(v.shape)}" for v in step.outputs)
         yield f"{outputs} = {step.op.name}({', '.join(args)})"

@@ -119,7 +119,7 @@ class Tape:
         origin = self.origin
         line = origin.line if origin is not None else user_line()
         path = origin.path if origin is not None else current().path
-        self.body.append(Instruction(op, inputs, static, values, line, path))
+        self.body.append(Instruction(op, inputs, static, values, line, path, origin is not None))
 
     def _strong(self, args: Sequence[Any]) -> Sequence[Any]:
         """Python's numbers are weak: beside an array they take its dtype."""

@@ -17,13 +17,13 @@ REDUCTIONS = ("sum", "max", "min", "prod")
 Read = tuple[Node, tuple[Axis | None, ...]]  # a node, and the axis of each dimension of the value that it stands for
 
 
-class _Tracer:
+class Tracer:
     def __init__(self, program: Program, lowers: Callable[[Instruction], bool]) -> None:
         self.program, self.lowers = program, lowers
         self.axes = Union()
         self.nodes: list[Node] = []
         self.reads: dict[Value, Read] = {}
-        self.views: dict[Value, Instruction] = {}
+        self.makers = {v: step for step in program.body for v in step.outputs}
         self.flipped = _flipped_products(program)
 
     def trace(self) -> Graph:
@@ -98,7 +98,6 @@ class _Tracer:
             self.fresh("view", y, name, [self.exact(x)])
             return True
         self.reads[y] = node, tuple(found)
-        self.views[y] = step
         return True
 
     def varies(self, node: Node) -> set[Axis]:
@@ -199,7 +198,7 @@ class _Tracer:
             node.layout = tuple(own)
             self.reads[x] = node, axes
             return node
-        self.opaque(self.views[x])
+        self.opaque(self.makers[x])
         return self.reads[x][0]
 
 
@@ -227,4 +226,4 @@ def _flipped_products(program: Program) -> dict[Value, Value]:
 
 def trace_axes(program: Program, lowers: Callable[[Instruction], bool]) -> Graph:
     """The graph of a program. lowers: can the backend compute this instruction? All others are opaque."""
-    return _Tracer(program, lowers).trace()
+    return Tracer(program, lowers).trace()

@@ -1,4 +1,4 @@
-"""Pictures of recorded graphs: `draw` gives a Drawing, which is DOT text, a file, or inline in a notebook.
+"""Pictures of recorded graphs and compiled programs: `draw` gives a Drawing: DOT text, a file, inline in a notebook.
 
 `trace` finds what a picture shows, `outline` folds modules, `label` writes the boxes, `rendering` runs `dot`.
 """
@@ -13,10 +13,12 @@ import numpy as np
 
 from .._source import describe
 from .._tensor import Tensor
+from ..compiler import Compiled, Program
 from ..nn.module import Module
 from ..random import generator
 from ..scope import within
 from .outline import fold
+from .program import WHOLE, trace_program
 from .rendering import Drawing as Drawing
 from .source import dot
 from .trace import trace
@@ -25,13 +27,15 @@ from .trace import trace
 def draw(
     x: Any, *inputs: Any, depth: int | None = None, values: bool | Literal["auto"] = "auto", grads: bool = True
 ) -> Drawing:
-    """Draw the graph of a Tensor, or of a Module called with sample inputs.
+    """Draw the graph of a Tensor, of a Module called with sample inputs, or of a compiled program.
 
     x: a recorded Tensor, such as a loss, before or after its `backward`; several in a tuple, list or dict; or a
-        Module, which is run once on `inputs`, in its mode, and stays as it was, as does the random generator.
+        Module, which is run once on `inputs`, in its mode, and stays as it was, as does the random generator; or a
+        Program, or a compiled function for its latest one, with a frame around what is fused into one kernel.
     depth: modules nested deeper than this are drawn as one box each, so 0 makes one box of a model and 1 shows
         its layers. Default: everything, or as deep as 200 boxes allow; beyond that the earliest operations are left
-        out, and one box says how many.
+        out, and one box says how many. The kernels of a program count as modules; one of more than 80 boxes is
+        drawn with a box for each kernel.
     values: "auto" writes out values of up to 4 elements, True gives mean and spread of larger ones too, as far as
         the graph has kept them, False shows none.
     grads: show gradients, as far as `backward` has left them: of up to 4 elements written out, else their norm.
@@ -44,6 +48,10 @@ def draw(
     if values not in ("auto", True, False):
         raise ValueError(f'draw: values must be "auto", True or False, got {values!r}')
     given: list[Tensor] = []
+    if isinstance(x, Compiled | Program) and not inputs:
+        graph = trace_program(x if isinstance(x, Program) else x.latest)
+        large = depth is None and len(graph.boxes) > WHOLE
+        return Drawing(dot(fold(graph, 0 if large else depth), values, grads))
     if isinstance(x, Module):
         model, given = _sample(x, inputs)
         with within(recording=True, generator=copy.deepcopy(generator())):
@@ -82,4 +90,7 @@ def _tensors(x: Any) -> Any:
         for part in x.values() if isinstance(x, dict) else x:
             yield from _tensors(part)
     else:
-        raise TypeError(f"draw: expected a Tensor, several in a list, or a Module and its inputs, got {describe(x)}")
+        raise TypeError(
+            "draw: expected a Tensor, several in a list, or a Module and its inputs, or a compiled Program, got "
+            f"{describe(x)}"
+        )

@@ -44,6 +44,10 @@ def label(box: Box, values: bool | Literal["auto"], grads: bool) -> str:
     fill, border = _COLOURS["result" if box.result else box.kind]
     rows = [_line(box.module, 9)] if box.module else []
     rows.append(_title(box))
+    width = 1
+    if box.mark is not None:
+        border, width = box.mark.colour, 2
+        rows.append(_line(box.mark.text, 9, border))
     if box.shape is not None and box.kind != "cut":
         shape = f"{box.dtype} {box.shape}" if box.shape else box.dtype
         rows.append(_line(shape, 9))
@@ -53,7 +57,7 @@ def label(box: Box, values: bool | Literal["auto"], grads: bool) -> str:
     rows += [_pair(*pair, first=i == 0) for i, pair in enumerate(pairs)]
     dashes = ",DASHED" if box.kind == "cut" else ""
     return (
-        f'<<TABLE BORDER="1" CELLBORDER="0" CELLSPACING="0" CELLPADDING="2" STYLE="ROUNDED{dashes}" '
+        f'<<TABLE BORDER="{width}" CELLBORDER="0" CELLSPACING="0" CELLPADDING="2" STYLE="ROUNDED{dashes}" '
         f'COLOR="{border}" BGCOLOR="{fill}"><TR><TD COLSPAN="2" HEIGHT="2" FIXEDSIZE="FALSE"></TD></TR>'
         f'{"".join(rows)}<TR><TD COLSPAN="2" HEIGHT="2"></TD></TR></TABLE>>'
     )
@@ -66,8 +70,8 @@ def _title(box: Box) -> str:
     return f"<TR>{_cell(title + more, box.title + '   ' + detail, 11, span=True)}</TR>"
 
 
-def _line(line: str, size: float) -> str:
-    written = f'<FONT POINT-SIZE="{size}" COLOR="{QUIET}">{html.escape(_plain(line))}</FONT>'
+def _line(line: str, size: float, colour: str = QUIET) -> str:
+    written = f'<FONT POINT-SIZE="{size}" COLOR="{colour}">{html.escape(_plain(line))}</FONT>'
     return f"<TR>{_cell(written, line, size, span=True)}</TR>"
 
 

@@ -68,6 +68,7 @@ def _module(boxes: list[Box], depth: int) -> Box:
     parts = [_count(len(operations), "operation")] + ([f"{sum(sizes):,} parameters"] if sizes else [])
     module = Box("module", heading(path), tuple(place), last.shape, last.dtype, " · ".join(parts), order=last.order)
     module.result, module.value, module.grad = last.result, last.value, last.grad
+    module.mark = max((box.mark for box in boxes if box.mark is not None), default=None)
     return module
 
 

@@ -3,47 +3,60 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
 from typing import Any
 
 from .._source import describe_line
+from ..compiler.kernels import Kernels
 from ..compiler.program import Instruction, Literal, Program, Value
 from ..scope import Path
 from .trace import Box, Graph
 
+WHOLE = 80  # boxes; a larger program is shown by its kernels
+
 
 class _Kernel:
-    """Something that a cluster's boxes can have in common."""
+    """What a kernel's boxes have in common, in the place of a module."""
 
 
-def trace_program(program: Program, kernels: Sequence[Sequence[Instruction]]) -> Graph:
-    """The graph of a program; kernels: the instructions of each that has more than one."""
+def trace_program(program: Program) -> Graph:
+    """The graph of a program: kernels of more than one operation in the place of modules, and what an output
+    replaces as parameters."""
     graph = Graph()
-    alive = [_Kernel() for _ in kernels]
     places: dict[Instruction, tuple[Path, ...]] = {}
-    for i, (kernel, mark) in enumerate(zip(kernels, alive, strict=True)):
-        path = Path(None, f"kernel {i}", f"{len(kernel)} operations", weakref.ref(mark))
-        places |= dict.fromkeys(kernel, (path,))
+    for i, members in enumerate(Kernels(program).members()):
+        if len(members) > 1:
+            origins = ", ".join(filter(None, dict.fromkeys(map(_origin, members)))) or f"{len(members)} operations"
+            path = Path(None, f"kernel {i}", origins, weakref.ref(_Kernel()))
+            places |= dict.fromkeys(members, (path,))
     boxes: dict[Value, Box] = {}
+    replaced = set(program.updates.values())
     for i, v in enumerate(program.inputs):
-        boxes[v] = Box("input", v.name or f"input {i}", (), v.shape, v.dtype.name)
+        kind = "parameter" if i in replaced else "input"
+        boxes[v] = Box(kind, v.name or f"input {i}", (), v.shape, v.dtype.name)
     for v, array in program.constants.items():
         boxes[v] = Box("constant", v.name or "constant", (), v.shape, v.dtype.name, value=array)
-    used = {v for step in program.body for v in step.inputs} | set(program.outputs)
     for step in program.body:
         y = step.outputs[0]
         box = Box("operation", step.op.name, places.get(step, ()), y.shape, y.dtype.name, detail=_detail(step))
-        box.line = describe_line(step.line) if step.line is not None else ""
+        box.title = f"{y.name} = {box.title}" if y.name else box.title
+        box.line = step.place
         for arg in step.inputs:
             graph.arrows.append((boxes[arg], box, None))
         boxes |= dict.fromkeys(step.outputs, box)
     for v in program.outputs:
         boxes[v].result = True
-    graph.boxes = list(dict.fromkeys(box for v, box in boxes.items() if v in used or box.kind == "operation"))
+    used = {v for step in program.body for v in (*step.inputs, *step.outputs)} | set(program.outputs)
+    graph.boxes = list(dict.fromkeys(box for v, box in boxes.items() if v in used))
     for i, box in enumerate(graph.boxes):
         box.order = i
-    graph.kept = alive
     return graph
+
+
+def _origin(step: Instruction) -> str:
+    """The kind of the layer that an instruction came from; outside of layers the user's line."""
+    if step.path is not None:
+        return step.path.kind
+    return "" if step.line is None else describe_line(step.line).partition(": ")[2]
 
 
 def _detail(step: Instruction) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,17 @@ from ..nn.state import named_state
 from ..scope import Path
 
 Place = tuple[Path, ...]  # the modules around a box, from the outermost
+
+
+class Mark(NamedTuple):
+    """What somebody found out about an operation. weight: of the marks in a folded module the heaviest is shown."""
+
+    weight: int
+    text: str
+    colour: str
+
+
+NO_MARKS: Mapping[Node, Mark] = MappingProxyType({})
 
 
 @dataclass(eq=False)
@@ -36,23 +48,25 @@ class Box:
     result: bool = False
     order: int = 0
     stale: bool = False  # has its tensor been overwritten since?
+    mark: Mark | None = None
 
 
 @dataclass
 class Graph:
-    """Arrows go from box to box, with the number of the argument where that matters, or None.
-
-    kept: what the boxes' places refer to weakly, where nobody else holds it."""
+    """Arrows go from box to box, with the number of the argument where that matters, or None."""
 
     boxes: list[Box] = field(default_factory=list)
-    kept: list[Any] = field(default_factory=list)
     arrows: list[tuple[Box, Box, str | None]] = field(default_factory=list)
 
 
-def trace(roots: Sequence[Tensor], inputs: Iterable[Any] = ()) -> Graph:
+def trace(roots: Sequence[Tensor], inputs: Iterable[Any] = (), marks: Mapping[Node, Mark] = NO_MARKS) -> Graph:
     """The graph behind tensors; `inputs` are leaves to be shown as inputs rather than as parameters."""
     nodes = _nodes([t.node for t in roots if t.node is not None])
-    return _Tracer(nodes, {id(t) for t in inputs}).run(roots)
+    tracer = _Tracer(nodes, {id(t) for t in inputs})
+    graph = tracer.run(roots)
+    for node, mark in marks.items():
+        tracer.boxes[node].mark = mark
+    return graph
 
 
 def _nodes(roots: list[Node]) -> list[Node]:

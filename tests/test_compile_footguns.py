@@ -388,3 +388,21 @@ def test_clear_forgets():
     f.clear()
     assert f.programs == []
     assert values(f(ones())) == [2, 2, 2]
+
+
+def test_an_attribute_that_a_module_gets_later_is_seen():
+    class Scaled(nn.Module):
+        factor = 1.0
+
+        def forward(self, x):
+            return x * self.factor
+
+    model = Scaled()
+    step = tg.compile(lambda x: model(x))
+    x = np.ones(3)
+    assert step(x).numpy().tolist() == [1.0] * 3
+    model.factor = 2.0
+    assert step(x).numpy().tolist() == [2.0] * 3
+    del model.factor
+    assert step(x).numpy().tolist() == [1.0] * 3
+    assert len(step.programs) == 2

@@ -36,6 +36,7 @@ class Guards:
         self.cells: list[tuple[Any, Any, str]] = []
         self.optimizers: list[tuple[Optimizer, list[list[Tensor]]]] = []
         self.tensors: list[tuple[Tensor, bool]] = []
+        self.sizes: list[tuple[dict[str, Any], int, str]] = []  # of modules' tables
         self._modules: set[int] = set()  # tables of attributes of modules, whose changes are counted
         self._seen: set[int] = set()
         self._kept: list[Any] = []
@@ -71,7 +72,7 @@ class Guards:
         for table, keys, values in self.tables:
             if not all(map(is_, map(table.get, keys), values)):
                 return False
-        if not all(map(is_, map(_CONTENTS, self.loose), self.contents)):
+        if self.loose and not all(map(is_, map(_CONTENTS, self.loose), self.contents)):
             return False
         for sequence, parts, _ in self.lists:
             if not _same(sequence, parts):
@@ -89,6 +90,9 @@ class Guards:
             new = table.get(key, _MISSING)
             if new is not old and not _equal(new, old):
                 return f"{where} was {_shown(old)}, is {_shown(new)}"
+        for table, size, where in self.sizes:
+            if _size(table) != size:
+                return f"{where} had {size} attributes, has {_size(table)}"
         for sequence, parts, where in self.lists:
             if len(sequence) != len(parts):
                 return f"{where} had {len(parts)} entries, has {len(sequence)}"
@@ -146,6 +150,7 @@ class Guards:
     def _attributes(self, module: Module, where: str) -> None:
         table = module.__dict__
         self._modules.add(id(table))
+        self.sizes.append((table, _size(table), where))
         for name in [*table, "training"]:
             if name not in _UNSEEN:
                 part = table.get(name, _MISSING)
@@ -171,6 +176,10 @@ class Guards:
             if name in table:
                 self.entries.append((table, name, table[name], name))
                 self._visit(table[name], name)
+
+
+def _size(table: dict[str, Any]) -> int:
+    return sum(name not in _UNSEEN for name in table)
 
 
 def _names(code: CodeType) -> set[str]:

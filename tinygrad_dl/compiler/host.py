@@ -245,10 +245,6 @@ class Actions:
                     done.undo()
                 raise
 
-    def draw(self) -> None:
-        for draw in self.draws:
-            draw.run()
-
     def moved(self) -> bool:
         """Does an optimizer keep its state elsewhere than when this was last asked?"""
         found = False

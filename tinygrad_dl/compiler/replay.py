@@ -7,7 +7,7 @@ the program is made, and arrays that have not been replaced since the last run a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import getitem, is_
+from operator import attrgetter, getitem, is_
 from sys import getrefcount
 from typing import Any
 
@@ -21,7 +21,7 @@ from .guards import Guards
 from .host import Argument, Changed, Draw, Gradient, Held, Slot, State
 from .passes import simplify
 from .program import Array, Program, Value
-from .structure import put_together
+from .structure import Place, put_together
 from .tape import Tape
 
 
@@ -39,6 +39,7 @@ class Recorded:
         self.without_grad = tape.without_grad
         self.cleared = [t for t in tape.gradients if t._grad is None]
         self.runs = 0
+        self.single = results.__class__ is Place and self.raw == [False]
         self.flat = False  # are all of the function's arguments arrays?
         self.run = build(self.program)
         self._resolve()
@@ -64,7 +65,9 @@ class Recorded:
         tensors = [(i, f.handle(), inputs[i]) for i, f in enumerate(feeds) if type(f) in (State, Slot)]
         self.read = [entry for entry in tensors if entry[0] not in replaced]
         self.written = [entry for entry in tensors if entry[0] in replaced]
-        self.replaced = [tensor for _, tensor, _ in self.written]
+        self.readers, self.readings = [t for _, t, _ in self.read], [_NOTHING] * len(self.read)
+        self.writers, self.owned = [t for _, t, _ in self.written], [_NOTHING] * len(self.written)
+        self.alone = [_ALONE] * len(self.written)
 
     def _sink(self, sinks: Sequence[Any]) -> None:
         """Where each output goes."""
@@ -81,25 +84,31 @@ class Recorded:
 
     def __call__(self, arguments: Sequence[Array]) -> Any:
         """Run it. Raises Changed, with nothing done, if it does not fit after all."""
-        self.actions.count()
+        actions = self.actions
+        if actions.numbers:
+            actions.count()
         try:
             arrays = self._gather(arguments)
-            self.actions.draw()
             for i, draw in self.draws:
+                draw.run()
                 arrays[i] = draw.array
             for _, tensor in self.gradients:
                 tensor._grad = None  # its memory may be used again
             outputs = self.run(arrays)
         except BaseException:
-            self.actions.undo()
+            actions.undo()
             raise
         self._write(outputs)
         self.runs += 1
+        if self.single:
+            return wrap(outputs[0])
         found = [outputs[i] if raw else wrap(outputs[i]) for i, raw in enumerate(self.raw)]
         return put_together(self.results, found)
 
     def _gather(self, arguments: Sequence[Array]) -> list[Array]:
-        """The inputs as they are now, besides what is drawn. Raises Changed if one does not fit."""
+        """The inputs as they are now, besides what is drawn. Raises Changed if one does not fit.
+
+        Tensors are looked at by functions in C, 50 ns each, and one by one only if an array is another than before."""
         if self.actions.moved() or not all(map(is_, map(getitem, self.tables, self.names), self.tensors)):
             self._resolve()
         arrays = self.arrays
@@ -107,18 +116,27 @@ class Recorded:
             if tensor._grad is None:
                 raise Changed
             arrays[i] = tensor._grad.data
-        for i, tensor, value in self.read:
-            if tensor.data is not arrays[i]:
+        if not all(map(is_, map(_DATA, self.readers), self.readings)):
+            for i, tensor, value in self.read:
                 arrays[i] = _fitting(tensor.data, value)
-        for i, tensor, value in self.written:
-            array = tensor.data
-            if array is not arrays[i]:
-                arrays[i] = _fitting(array, value)
-            if getrefcount(array) > _HELD or array.base is not None:  # somebody else sees the memory
-                arrays[i] = tensor.data = array.copy()
+            self.readings = [arrays[i] for i, _, _ in self.read]
+        if self.written:
+            data = [*map(_DATA, self.writers)]
+            if not all(map(is_, data, self.owned)) or [*map(getrefcount, data)] != self.alone:
+                del data
+                self._own()
         for i, number in self.arguments:
             arrays[i] = arguments[number]
         return arrays
+
+    def _own(self) -> None:
+        """Tensors that will be written over have memory that nobody else sees."""
+        arrays, self.owned = self.arrays, []
+        for i, tensor, value in self.written:
+            array = arrays[i] = _fitting(tensor.data, value)
+            if getrefcount(array) > _HELD or array.base is not None:
+                arrays[i] = tensor.data = array.copy()
+        self.owned = [arrays[i] for i, _, _ in self.written]
 
     def _write(self, outputs: list[Array]) -> None:
         """Give state and gradients their new values."""
@@ -143,13 +161,22 @@ def _fitting(array: Array, value: Value) -> Array:
     return array
 
 
-def _held() -> int:
-    """The references to an array that a tensor, the list of inputs and a local variable hold."""
+_DATA = attrgetter("data")
+_NOTHING: Array = np.empty(0)
+
+
+def _references() -> tuple[int, int]:
+    """How many refer to an array of a tensor in `_own`, and in `_gather`: this differs between Python versions."""
     tensor, arrays = Handle(), []
     tensor.data = np.empty(1)
-    arrays.append(tensor.data)
     array = tensor.data
-    return getrefcount(array)
+    arrays.append(array)
+    held = getrefcount(array)
+    del array
+    owned = [arrays[0]]
+    data = [*map(_DATA, [tensor])]
+    (alone,) = map(getrefcount, data)
+    return held, alone * bool(owned)
 
 
-_HELD = _held()  # differs between Python versions
+_HELD, _ALONE = _references()

@@ -233,6 +233,9 @@ def one_hot(labels: Any, num_classes: int, axis: int = -1, dtype: Any = np.float
     return _hot(labels, num_classes=num_classes, axis=axis, dtype=dtype)
 
 
+_UNSIGNED = {np.dtype(f"{kind}{n}"): np.dtype(f"u{n}") for kind in "iu" for n in (1, 2, 4, 8)}
+
+
 def check_labels(labels: Any, classes: int, ignore_index: int | None = None) -> Any:
     """Which labels are not to be ignored: None for all, else a mask.
 
@@ -241,7 +244,8 @@ def check_labels(labels: Any, classes: int, ignore_index: int | None = None) -> 
     if labels.dtype.kind not in "iu":
         raise TypeError(f"expected integer labels, got {labels.dtype}")
     ignores = ignore_index is not None and 0 <= ignore_index < classes
-    if not ignores and labels.size and labels.min() >= 0 and labels.max() < classes:
+    unsigned = _UNSIGNED.get(labels.dtype)  # negative numbers are large ones there: one reduction in place of two
+    if unsigned and not ignores and labels.size and np.maximum.reduce(labels.view(unsigned), axis=None) < classes:
         return None
     kept = np.full(labels.shape, True) if ignore_index is None else labels != ignore_index
     bad = kept & ((labels < 0) | (labels >= classes))

@@ -20,7 +20,7 @@ from ..axes import Node
 from ..fuse import Kernel, fuse
 from ..lowering import basic_name
 from ..numpy_backend import build as build_numpy
-from ..program import Array, Instruction, Program, Value, execute
+from ..program import Array, Instruction, Program, execute
 from ..trace import trace_axes
 from . import engine, pool
 from .codegen import Written, write_kernel
@@ -74,11 +74,16 @@ class Native:
         self.seen = [0] * len(self.program.inputs)  # the identities of the arrays that the table points at
         self.lives: list[Any] = [None] * len(self.seen)  # weak references to them, which clear the identity
         self.expected = [(v.shape, v.dtype) for v in self.program.inputs]
-        self.given = [_NOTHING] * len(values)  # outputs of the last call: memory to use again if nobody has them
         self.states = {j for _, j in self.written_over}
-        self.blank: list[Any] = [None] * len(values)
-        self.blank_constants = [_NOTHING] * len(self.graph.constants)
-        self.new_memory = [(i, self.slots[node], values[i].shape, values[i].dtype) for i, node in self.fresh]
+        self.blank = [_NOTHING] * len(self.graph.constants)
+        self.made = [(self.slots[node], values[i].shape, values[i].dtype) for i, node in self.fresh]
+        self.new: list[Array] = [_NOTHING] * len(self.made)  # of the last call, used again if nobody has them
+        self.alone = [_ALONE] * len(self.made)
+        self.passing = [n for n, (i, _) in enumerate(self.fresh) if i in self.program.updates]
+        first = len(self.seen) + len(self.blank)
+        places = dict(self.written_over) | {i: first + n for n, (i, _) in enumerate(self.fresh)}
+        copies = {i for i, _ in (*self.early, *self.copied)}
+        self.order = [0 if i in copies else places[i] for i in range(len(values))]  # of the outputs in the memory
 
     # ---- memory
 
@@ -157,7 +162,8 @@ class Native:
     def _parts(self, written: dict[Step, Written]) -> list[Callable[[list[Array]], None]]:
         """Functions that run the rounds in order: machine code, and NumPy in between."""
         texts = [w.text for w in written.values()]
-        addresses = dict(zip(texts, engine.functions(texts, _declares(written)), strict=True))
+        declares = sorted({d for w in written.values() for d in w.declares})
+        addresses = dict(zip(texts, engine.functions(texts, declares), strict=True))
         code = {step: (addresses[w.text], w.ranged) for step, w in written.items()}
         driver = Driver(self.graph, code, self.pointers, self.threads)
         groups = [(native, list(group)) for native, group in groupby(self.rounds, _is_native)]
@@ -185,17 +191,22 @@ class Native:
         step = node.instruction
         assert step is not None
         outputs = [node] + [n for n in self.graph.nodes if n.instruction is step and n.nodes[:1] == [node]]
-        shapes = [a.shape if isinstance(a, Value) else None for a in step.args]
+        pairs = zip(node.args, step.args, strict=True)
+        given = [self._at(root(a), v.shape) if isinstance(a, Node) else (None, a, ()) for a, v in pairs]
+        targets = [self._at(root(y), v.shape) for y, v in zip(outputs, step.outputs, strict=True)]
 
         def run(arrays: list[Array]) -> None:
-            args = [
-                self._memory(root(a), arrays).reshape(shape) if isinstance(a, Node) else a
-                for a, shape in zip(node.args, shapes, strict=True)
-            ]
-            for y, result in zip(outputs, execute(step, args), strict=True):
-                self._memory(y, arrays)[...] = result.reshape(-1)
+            args = [fixed if slot is None else arrays[slot].reshape(shape) for slot, fixed, shape in given]
+            results = execute(step, args)
+            for (slot, fixed, shape), result in zip(targets, results, strict=True):
+                (fixed if slot is None else arrays[slot].reshape(shape))[...] = result
 
         return run
+
+    def _at(self, node: Node, shape: tuple[int, ...]) -> tuple[int | None, Any, tuple[int, ...]]:
+        """Where a node's memory is as an array of a shape: a slot of the arrays of a call, or an array that stays."""
+        array = self.fixed.get(node)
+        return (self.slots[node], None, shape) if array is None else (None, array.reshape(shape), shape)
 
     def _memory(self, node: Node, arrays: list[Array]) -> Array:
         array = self.fixed.get(node)
@@ -208,26 +219,28 @@ class Native:
         identities = [*map(id, arrays)]
         if identities != self.seen:
             arrays = self._admit(arrays, identities)
-        table, outputs = self.table, self.blank.copy()
-        memory = [*arrays, *self.blank_constants]
-        for i, node in self.early:
-            outputs[i] = self._copy(i, node, memory)
-        for i, slot, shape, dtype in self.new_memory:
-            array = self.given[i]
-            if getrefcount(array) > _OURS:
-                array = np.empty(shape, dtype)
-                table[slot] = array.__array_interface__["data"][0]
-                if i not in self.program.updates:
-                    self.given[i] = array
-            outputs[i] = array
-            memory.append(array)
+        new = self.new
+        if [*map(getrefcount, new)] != self.alone:
+            self._renew()
+        memory = [*arrays, *self.blank, *new]
+        early = [self._copy(i, node, memory) for i, node in self.early] if self.early else ()
         for part in self.parts:
             part(memory)
-        for i, j in self.written_over:
-            outputs[i] = arrays[j]
+        outputs = [*map(memory.__getitem__, self.order)]
+        for (i, _), array in zip(self.early, early, strict=True):
+            outputs[i] = array
         for i, node in self.copied:
             outputs[i] = self._copy(i, node, memory)
+        for n in self.passing:  # it is the state's from now on
+            new[n] = _NOTHING
         return outputs
+
+    def _renew(self) -> None:
+        """New memory for outputs in place of what somebody still has."""
+        for n, (slot, shape, dtype) in enumerate(self.made):
+            if [*map(getrefcount, self.new[n : n + 1])] != [_ALONE + 1]:
+                array = self.new[n] = np.empty(shape, dtype)
+                self.table[slot] = array.__array_interface__["data"][0]
 
     def _copy(self, i: int, node: Node, memory: list[Array]) -> Array:
         return self._memory(node, memory).copy().reshape(self.program.outputs[i].shape)
@@ -253,18 +266,7 @@ class Native:
 _NOTHING: Array = np.empty(0)
 
 
-def _ours() -> int:
-    """The references to an array that a list and a local variable hold."""
-    given = [np.empty(0)]
-    array = given[0]
-    return getrefcount(array)
-
-
-_OURS = _ours()  # differs between Python versions
-
-
-def _declares(written: dict[Step, Written]) -> list[str]:
-    return sorted({d for w in written.values() for d in w.declares})
+_ALONE = next(map(getrefcount, [np.empty(0)]))  # differs between Python versions
 
 
 def _is_native(tasks: Round) -> bool:

@@ -6,7 +6,7 @@ import gc
 import importlib
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,20 +14,22 @@ import numpy as np
 import tinygrad_dl as tg
 from tinygrad_dl import nn, optim
 
-from .timing import alternate, table
+from .peers import TORCH, missing
+from .tables import Table, comparison
+from .timing import alternate
 
 RNG = np.random.default_rng(0)
 
 
 def _peer(name: str) -> Any:
+    """A package, None where it is not installed."""
     try:
         return importlib.import_module(name)
     except ImportError:
-        print(f"({name} is not installed: pip install -e '.[bench]')")
         return None
 
 
-def chain(length: int = 200, size: int = 16) -> None:
+def chain(length: int = 200, size: int = 16) -> Table:
     """Multiply and add in turn, forward and backward, per operation."""
     x, a = (RNG.uniform(0.5, 1.0, size).astype(np.float32) for _ in range(2))
 
@@ -70,11 +72,12 @@ def chain(length: int = 200, size: int = 16) -> None:
     for name, call in contestants.items():
         np.testing.assert_allclose(call(), tinygrad_dl(), rtol=1e-4, err_msg=name)
     times = {name: [t / length for t in ts] for name, ts in alternate(contestants, rounds=25).items()}
-    table(
-        f"chain of {length} multiply/add on {size} floats, forward + backward, per operation",
+    return comparison(
+        f"Eager: chain of {length} multiply/add on {size} floats, forward + backward, per operation",
         times,
         "tinygrad_dl",
         {"PyTorch eager": 0.65, "autograd": 0.25, "MyGrad": 0.25},
+        missing([TORCH, "autograd", "MyGrad"]),
     )
 
 
@@ -85,7 +88,7 @@ def _layers(lib: Any, sizes: tuple[int, ...]) -> list[Any]:
     return [*layers, lib.Dropout(0.2), lib.Linear(sizes[-2], sizes[-1])]
 
 
-def step(sizes: tuple[int, ...], batch: int, target: float, threads: int) -> None:
+def step(sizes: tuple[int, ...], batch: int, target: float, threads: int) -> Table:
     """A training step: batch norm, ReLU, dropout 0.2, cross-entropy, Adam; the threads are everybody's."""
     if threads_of_blas := _peer("threadpoolctl"):
         threads_of_blas.threadpool_limits(threads, user_api="blas")
@@ -95,7 +98,7 @@ def step(sizes: tuple[int, ...], batch: int, target: float, threads: int) -> Non
     optimizer = optim.Adam(model.parameters(), lr=1e-3)
     inputs, labels = tg.tensor(x), tg.tensor(y)
 
-    def ours() -> float:
+    def ours() -> Any:
         loss = nn.functional.cross_entropy(model(inputs), labels)
         optimizer.zero_grad()
         loss.backward()
@@ -125,11 +128,12 @@ def step(sizes: tuple[int, ...], batch: int, target: float, threads: int) -> Non
 
         contestants["PyTorch eager, default Adam"] = pytorch
     shape = "-".join(map(str, sizes))
-    table(
-        f"training step {shape}, batch {batch}, {threads} thread{'s' * (threads > 1)}",
+    return comparison(
+        f"Eager: training step {shape}, batch {batch}, {threads} thread{'s' * (threads > 1)}",
         alternate(contestants, rounds=25, number=10),
         "tinygrad_dl",
         {"PyTorch eager, default Adam": target},
+        missing([TORCH]),
     )
 
 
@@ -142,11 +146,9 @@ def _resident() -> float:
         return float("nan")
 
 
-def million(lengths: tuple[int, ...] = (250_000, 500_000, 1_000_000)) -> None:
+def million(lengths: tuple[int, ...] = (250_000, 500_000, 1_000_000)) -> Table:
     """Long chains: time and memory per operation, and what is left when only reference counting frees."""
-    print(
-        f"\n{'chain':>10}{'forward, s':>12}{'backward, s':>13}{'bytes/op':>10}{'left, MB':>10}   garbage collector off"
-    )
+    rows = []
     gc.collect()
     gc.disable()
     try:
@@ -161,19 +163,19 @@ def million(lengths: tuple[int, ...] = (250_000, 500_000, 1_000_000)) -> None:
             y.sum().backward()
             done = time.perf_counter()
             del y
-            size = (peak - before) * 1e6 / length
-            print(
-                f"{length:10,}{recorded - start:12.2f}{done - recorded:13.2f}{size:10.0f}{_resident() - before:10.0f}"
-                f"   garbage found: {gc.collect()}"
-            )
+            row = [f"{length:,}", f"{recorded - start:.2f}", f"{done - recorded:.2f}"]
+            row += [f"{(peak - before) * 1e6 / length:.0f}", f"{_resident() - before:.0f}"]
+            rows.append([*row, str(gc.collect())])
     finally:
         gc.enable()
+    header = ["operations", "forward, s", "backward, s", "bytes/op", "left, MB", "garbage found"]
+    return Table("Eager: long chains, with the garbage collector off", header, rows)
 
 
-def main() -> None:
-    """Print every table."""
-    chain()
+def tables() -> Iterator[Table]:
+    """The chain, training steps and long chains."""
+    yield chain()
     for threads in (1, 2):
-        step((64, 128, 64, 10), 64, 0.8, threads)
-        step((784, 512, 256, 10), 128, 1.0, threads)
-    million()
+        yield step((64, 128, 64, 10), 64, 0.8, threads)
+        yield step((784, 512, 256, 10), 128, 1.0, threads)
+    yield million()

@@ -2,35 +2,65 @@
 
 from __future__ import annotations
 
+import gc
+import math
 import statistics
+import time
 import timeit
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Times = dict[str, list[float]]
 
 
-def alternate(
-    contestants: dict[str, Callable[[], object]], rounds: int = 15, number: int = 5
-) -> dict[str, list[float]]:
+@dataclass(frozen=True)
+class Contestant:
+    """One implementation of a step. `read` waits for what a step returned and gives its arrays."""
+
+    step: Callable[[], Any]
+    read: Callable[[Any], Any]
+
+    def block(self, number: int) -> float:
+        """Seconds per step of several steps, of which only the last is read."""
+        start = time.perf_counter()
+        for _ in range(number):
+            result = self.step()
+        self.read(result)
+        return (time.perf_counter() - start) / number
+
+    def number(self, least: float) -> int:
+        """How many steps take at least so many seconds, once the first ones are over."""
+        for _ in range(3):
+            self.block(1)
+        number = math.ceil(least / self.block(1))
+        return math.ceil(least / self.block(number))
+
+    def warm_block(self, number: int) -> float:
+        """A block after a few steps that bring caches and threads back."""
+        gc.collect()
+        self.block(2)
+        return self.block(number)
+
+
+def alternate(contestants: dict[str, Callable[[], object]], rounds: int = 15, number: int = 5) -> Times:
     """Seconds per call of each contestant, one figure per round."""
     for call in contestants.values():
         for _ in range(3):
             call()
-    times: dict[str, list[float]] = {name: [] for name in contestants}
+    times: Times = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, call in contestants.items():
             times[name].append(timeit.timeit(call, number=number) / number)
     return times
 
 
-def table(title: str, times: dict[str, list[float]], ours: str, targets: dict[str, float], unit: float = 1e6) -> None:
-    """Print medians, minima and the ratio of ours to each peer: of medians, of minima, and its spread."""
-    print(f"\n{title} (µs)" if unit == 1e6 else f"\n{title}")
-    print(f"{'':34}{'median':>10}{'minimum':>10}{'ratio':>9}{'of minima':>11}{'quartiles':>15}{'target':>8}")
-    for name, values in times.items():
-        row = f"{name:34}{statistics.median(values) * unit:10.2f}{min(values) * unit:10.2f}"
-        if name != ours:
-            ratios = sorted(a / b for a, b in zip(times[ours], values, strict=True))
-            low, high = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
-            ratio = statistics.median(times[ours]) / statistics.median(values)
-            row += f"{ratio:9.2f}{min(times[ours]) / min(values):11.2f}{f'{low:.2f} to {high:.2f}':>15}"
-            row += f"{targets[name]:8.2f}" if name in targets else ""
-        print(row)
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Of medians."""
+    return statistics.median(ours) / statistics.median(theirs)
+
+
+def quartiles(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float]:
+    """The lower and the upper one of the ratios of every round."""
+    ratios = sorted(a / b for a, b in zip(ours, theirs, strict=True))
+    return ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]

@@ -30,6 +30,7 @@ EXAMPLES = {
     "quadratic.py": ([], []),
     "custom_op.py": ([], []),
     "draw_graph.py": (["."], ["formula.svg", "network.svg"]),
+    "initialisation.py": (["--out", "."], ["signals.png", "units.png"]),
     "optimizers.py": (["."], ["optimizers.png"]),
     "digits.py": (["--seeds", "1", "--epochs", "2", "--out", "."], ["graph.svg", "curves.png", "model.safetensors"]),
 }

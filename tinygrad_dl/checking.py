@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ._gradcheck.comparison import Check
+from ._gradcheck.diagnosis import explain
 from ._gradcheck.report import GradcheckError, Report
 from ._gradcheck.subject import Subject
 from .scope import within
@@ -51,6 +52,11 @@ def gradcheck(
     reported as random, and a kink at the test point (ReLU at 0) as a kink: neither is wrong, but neither can be
     checked there.
 
+    A failure at order 1 is explained: which operation's rule it is, what its wrong elements have in common ("only
+    where x < 0"), and the cause, from a catalogue: a constant factor, a missing sum over a broadcast axis, a
+    transposed operand, a missing chain factor, an inverted mask and so on. A cause is named only if the gradient that
+    it repairs is right at several random points.
+
     Returns a report that is true if all is well. Raises GradcheckError otherwise, with the report as `.report`,
     unless raise_on_failure is False; ValueError without a floating argument, or if the output depends on none;
     TypeError if f returns no floating Tensor, or for leaves that are not float64.
@@ -69,6 +75,8 @@ def gradcheck(
             check.run()
             if not report:
                 break
+        if check is not None and check.order == 1 and not report:
+            report.causes = explain(check)
     report.evaluations = subject.evaluations
     if raise_on_failure and not report:
         raise GradcheckError(report)

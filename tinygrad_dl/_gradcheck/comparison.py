@@ -19,6 +19,7 @@ from ..random import generator
 from . import audit
 from .differences import Differences, norm
 from .entries import Culprit, Entries
+from .patterns import Elements, in_common
 from .report import Comparison, Finding, Index, Report
 from .subject import Outputs, Subject
 
@@ -202,8 +203,15 @@ class Check:
             "output_index": at.place,
             "analytic": float(at.analytic),
             "numeric": float(at.numeric),
+            "pattern": self._pattern(entries, i, j) if verdict == "wrong" else "",
             "note": "" if verdict == "passed" else self._note(verdict, i, j, at, bool(entries.kinked[r, j])),
         }
+
+    def _pattern(self, entries: Entries, i: int, j: int) -> str:
+        argument, picks = self.arguments[i], entries.picks
+        values, positions = argument.base.reshape(-1)[picks], np.unravel_index(picks, argument.base.shape)
+        elements = Elements(argument.name, values, positions, argument.base.shape, entries.analytic[:, j])
+        return in_common(elements, entries.off()[:, j])
 
     def singly(self, i: int, k: int, j: int) -> Callable[[int], float]:
         """By backward: the derivatives of output j's elements for element k of argument i."""

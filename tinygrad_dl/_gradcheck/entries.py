@@ -76,7 +76,7 @@ class Entries:
                 else:
                     self.culprits[r, j] = culprit
 
-    def _off(self) -> Array:
+    def off(self) -> Array:
         """Where analytic and numeric differ by more than rtol and what is explained."""
         size = abs(self.analytic) + abs(self.value)
         return ~(abs(self.analytic - self.value) <= self.rtol * size + self.error) | ~np.isfinite(size)
@@ -87,7 +87,7 @@ class Entries:
         distance = np.nan_to_num(abs(self.analytic - self.value), nan=np.inf).max(axis=1)
         unblamed = np.ones(len(bent[0]), dtype=bool)
         for r in np.argsort(-distance, kind="stable"):
-            if ((self._off() | bent)[r] & unblamed).any():
+            if ((self.off() | bent)[r] & unblamed).any():
                 self._settle(r)
                 unblamed &= np.array([self.verdict(r, j) != "wrong" for j in range(len(unblamed))])
 
@@ -107,7 +107,7 @@ class Entries:
         if self.kinked[r, j]:
             slack = self.spread[r, j] + self.rtol * (abs(self.low[r, j]) + abs(self.high[r, j]))
             return "kink" if self.low[r, j] - slack <= analytic <= self.high[r, j] + slack else "wrong"
-        if self._off()[r, j]:
+        if self.off()[r, j]:
             return "wrong"
         size = abs(analytic) * self.differences.step(self.i, int(self.picks[r])) / self.differences.eps
         unknown = error > UNKNOWN * np.max(abs(self.analytic[:, j])) and size > NOTHING * self.differences.largest

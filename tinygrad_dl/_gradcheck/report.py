@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .diagnosis import Diagnosis
+
 Index = tuple[int, ...]
 VERDICTS = ("passed", "kink", "imprecise", "non-finite", "wrong", "random")  # the later outweighs the earlier
 MEANING = {
@@ -28,7 +30,7 @@ def rating(ratio: float) -> str:
 class Comparison:
     """The gradient of one output for one argument. `index` is the element of the argument that differs most;
     `analytic` and `numeric` are its derivatives there, of the output's element `output_index`, or, where that is
-    None, of the output's sum under random weights."""
+    None, of the output's sum under random weights. `pattern` is what the wrong elements have in common."""
 
     order: int
     output: str
@@ -43,6 +45,7 @@ class Comparison:
     analytic: float = 0.0
     numeric: float = 0.0
     note: str = ""
+    pattern: str = ""
 
     @property
     def element(self) -> str:
@@ -52,7 +55,7 @@ class Comparison:
     def __str__(self) -> str:
         top = self.output if self.output_index is None else _element(self.output, self.output_index)
         text = f"{self.verdict}: d {top} / d {self.element} is {self.analytic:.10g} by backward, {self.numeric:.10g}"
-        return f"{text} by differences" + (f"; {self.note}" if self.note else "")
+        return "; ".join(filter(None, [f"{text} by differences", self.pattern, self.note]))
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ class Report:
 
     verdict: passed, kink, imprecise, non-finite, wrong or random. ratio: the greatest of the comparisons.
     comparisons: one per order, output and argument. findings: what else is wrong. copied: the arguments that
-    were checked in float64 copies. evaluations: how often the function ran.
+    were checked in float64 copies. evaluations: how often the function ran. causes: of a failure at order 1, those
+    that a repair has proved.
     """
 
     eps: float
@@ -81,6 +85,7 @@ class Report:
     findings: list[Finding] = field(default_factory=list)
     copied: list[str] = field(default_factory=list)
     evaluations: int = 0
+    causes: list[Diagnosis] = field(default_factory=list)
 
     @property
     def verdict(self) -> str:
@@ -106,6 +111,7 @@ class Report:
         lines += [f"  {part}" for part in self.failures[:MOST]]
         if len(self.failures) > MOST:
             lines.append(f"  and {len(self.failures) - MOST} more")
+        lines += [f"  cause: {cause}" for cause in self.causes[:MOST]]
         if self.comparisons:
             lines += [f"  {line}" for line in self._table()]
             ratio = f"ratio {self.ratio:.1e}, {rating(self.ratio)}; " if self.verdict in ("passed", "wrong") else ""

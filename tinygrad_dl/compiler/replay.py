@@ -16,6 +16,7 @@ import numpy as np
 from .. import graph
 from .._source import user_line
 from ..graph import Handle, Leaf, next_order, wrap
+from ..scope import watching
 from .backends import Run
 from .guards import Guards
 from .host import Argument, Changed, Draw, Gradient, Held, Slot, State
@@ -94,7 +95,8 @@ class Recorded:
                 arrays[i] = draw.array
             for _, tensor in self.gradients:
                 tensor._grad = None  # its memory may be used again
-            outputs = self.run(arrays)
+            watch = watching()
+            outputs = self.run(arrays) if watch is None else watch.replay(self.program, self.run, arrays)
         except BaseException:
             actions.undo()
             raise

@@ -14,8 +14,10 @@ from .activation_layers import Softmax as Softmax
 from .activation_layers import Softplus as Softplus
 from .activation_layers import Tanh as Tanh
 from .layers import BatchNorm1d as BatchNorm1d
+from .layers import CentredLinear as CentredLinear
 from .layers import Dropout as Dropout
 from .layers import Flatten as Flatten
+from .layers import GaussianNoise as GaussianNoise
 from .layers import Identity as Identity
 from .layers import Linear as Linear
 from .layers import Sequential as Sequential
@@ -30,3 +32,5 @@ from .module import functional_call as functional_call
 from .reporting import summary as summary
 from .state import Buffer as Buffer
 from .state import Parameter as Parameter
+from .statistics import population_statistics as population_statistics
+from .statistics import recompute_statistics as recompute_statistics

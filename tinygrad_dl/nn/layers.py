@@ -1,4 +1,4 @@
-"""Layers with state or structure: Linear, BatchNorm1d, Dropout, Sequential and their relatives."""
+"""Layers with state or structure: Linear, BatchNorm1d, Dropout, GaussianNoise, Sequential and their relatives."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from .._tensor import Tensor
-from ..random import Source, generator
+from ..random import Source, generator, normal
 from . import functional as F
-from . import init as initialization
+from .initializers import initializer
 from .module import Module
 from .state import Buffer, Parameter
 from .transformations import check_dropout
@@ -33,7 +33,7 @@ class Linear(Module):
         self.in_features, self.out_features = in_features, out_features
         dtype = np.dtype(dtype or np.float32)
         self.weight = Parameter(np.zeros((out_features, in_features), dtype))
-        initialization.initializer(init or "he_normal_")(self.weight)
+        initializer(init or "he_normal_")(self.weight)
         self.bias = Parameter(np.zeros(out_features, dtype)) if bias else None
 
     def forward(self, x: Any) -> Tensor:
@@ -43,13 +43,38 @@ class Linear(Module):
         return f"{self.in_features}, {self.out_features}" + ("" if self.bias is not None else ", bias=False")
 
 
+class CentredLinear(Linear):
+    """A Linear whose weight is g (v − mean v) / ‖v − mean v‖ for each unit: centred weight normalisation (Huang et
+    al. 2017, Centered weight normalization in accelerating training of deep neural networks).
+
+    `weight` is v, (out, in); `gain` is g, (out,), a parameter too. It begins with the weights that `init` draws,
+    centred. Raises ValueError if these are all equal in a unit, as a single one is: they have no direction then."""
+
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, init: Any = None, dtype: Any = None
+    ) -> None:
+        super().__init__(in_features, out_features, bias, init, dtype)
+        v = self.weight.detach().numpy()
+        if not np.ptp(v, axis=1).all():
+            raise ValueError(
+                f"CentredLinear: expected a unit's weights to differ, got all equal ones for in_features={in_features}"
+                f"{'' if init is None else f', init={init!r}'}; draw two or more at random"
+            )
+        self.gain = Parameter(np.linalg.norm(v - v.mean(axis=1, keepdims=True), axis=1))
+
+    def forward(self, x: Any) -> Tensor:
+        centred = self.weight - self.weight.mean(axis=1, keepdims=True)
+        scale = self.gain / np.sqrt(np.square(centred).sum(axis=1))
+        return F.linear(x, centred * scale.reshape((-1, 1)), self.bias)
+
+
 class BatchNorm1d(Module):
     """Batch norm over (N, C) or (N, C, L), per channel C (Ioffe and Szegedy 2015); state as PyTorch's.
 
     In training by the batch's mean and biased variance; the running statistics, which evaluation uses, move
     towards the batch's by `momentum` (None: their plain average), the variance unbiased. affine: learn γ and β.
     track_running_stats: False uses batch statistics always. Raises ValueError for other shapes, and in training
-    for a single value per channel.
+    for a single value per channel. Other statistics for evaluation: `population_statistics`, `recompute_statistics`.
     """
 
     def __init__(
@@ -68,6 +93,7 @@ class BatchNorm1d(Module):
         self.running_mean = Buffer(np.zeros(num_features, np.float32)) if track_running_stats else None
         self.running_var = Buffer(np.ones(num_features, np.float32)) if track_running_stats else None
         self.num_batches_tracked = Buffer(0) if track_running_stats else None
+        self.by_population = False  # does evaluation go by the batch's own statistics? see `population_statistics`
 
     def forward(self, x: Any) -> Tensor:
         if x.ndim not in (2, 3) or x.shape[1] != self.num_features:
@@ -77,9 +103,9 @@ class BatchNorm1d(Module):
         momentum: Any = self.momentum
         if momentum is None:
             momentum = 0.0 if count is None else 1 / (count.astype(x.dtype) + 1)
-        y = F.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, self.training, momentum, self.eps
-        )
+        own = self.by_population and not self.training
+        mean, var = (None, None) if own else (self.running_mean, self.running_var)
+        y = F.batch_norm(x, mean, var, self.weight, self.bias, self.training, momentum, self.eps)
         if count is not None:
             count.assign(count + 1)
         return y
@@ -104,6 +130,26 @@ class Dropout(Module):
 
     def extra_repr(self) -> str:
         return f"p={self.p}" + ("" if self.scale == "train" else f", scale={self.scale!r}")
+
+
+class GaussianNoise(Module):
+    """x + noise from N(0, std²) in training, x itself in evaluation; on inputs it is known as jitter.
+
+    std: its standard deviation, in the units of x; drawn anew at each call from the scope's or process's generator.
+    The gradient passes unchanged. Raises ValueError for std below 0, TypeError for inputs that are not floating."""
+
+    def __init__(self, std: float) -> None:
+        if not 0 <= std < math.inf:
+            raise ValueError(f"GaussianNoise: expected a finite std >= 0, got {std}")
+        self.std = std
+
+    def forward(self, x: Any) -> Tensor:
+        if x.dtype.kind != "f":
+            raise TypeError(f"GaussianNoise: expected floating inputs, got {x.dtype}; normalise them first")
+        return x + normal(0.0, self.std, x.shape, x.dtype) if self.training and self.std else x
+
+    def extra_repr(self) -> str:
+        return f"std={self.std}"
 
 
 class Sequential(Module):

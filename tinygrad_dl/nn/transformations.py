@@ -75,7 +75,7 @@ def _channel_dot(a: Any, b: Any) -> Any:
 def _norm_forward(x: Any, gamma: Any, beta: Any, *, eps: float) -> tuple[Any, Any]:
     axes, shape, n = _layout(x)
     if n <= 1:
-        raise ValueError(f"expected more than one value per channel in training, got shape {x.shape}")
+        raise ValueError(f"expected more than one value per channel for a variance, got shape {x.shape}")
     dtype = x.dtype
     if dtype == np.float16:
         x = x.astype(np.float32)

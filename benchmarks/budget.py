@@ -1,0 +1,91 @@
+"""Where the time of one compiled step goes: matrix products, kernels, guards, random numbers, and what is around."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from .peers import DIGITS, Network
+from .processes import Failed, Remote
+from .reference import factors, products
+from .tables import Table
+
+STEPS, ROUNDS = 300, 9
+PARTS = {  # as the table has them
+    "guards": "does the program still fit?",
+    "numbers": "the optimizer counts, and works out its bias corrections",
+    "random": "a key for every dropout; masks are made of it in kernels",
+    "products": "each alone, through NumPy, less what a tiny product takes",
+    "kernels": "the rest of the machine code",
+    "calls": "the tables of pointers, and memory for what is new",
+    "around": "the rest: the arguments, state in and out, the result",
+}
+
+
+class Budget:
+    """A compiled step whose parts are timed as it runs. Needs the native backend."""
+
+    def __init__(self, network: Network) -> None:
+        import tinygrad_dl as tg  # here, after the number of threads is set
+
+        from .peer_ours import training
+
+        compiled, x, y = training(network, lambda f: tg.compile(f, backend="native"))
+        self.step: Callable[[], Any] = lambda: compiled(x, y)
+        for _ in range(3):
+            self.step()
+        recorded = compiled._latest
+        self.spent = dict.fromkeys(("guards", "numbers", "random", "run", "code"), 0.0)
+        recorded.run.parts = [self._timed("code", part) for part in recorded.run.parts]
+        recorded.run = self._timed("run", recorded.run)
+        recorded.broken = self._timed("guards", recorded.broken)
+        for name, actions in ("numbers", recorded.actions.numbers), ("random", recorded.actions.draws):
+            for action in actions:
+                action.run = self._timed(name, action.run)
+        one = np.ones((1, 1), np.float32)
+        given = factors(network)
+        self.products, self.tiny = products(given), products([(one, one)] * len(given))
+
+    def _timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        spent, now = self.spent, time.perf_counter
+
+        def timed(*args: Any) -> Any:
+            start = now()
+            result = function(*args)
+            spent[name] += now() - start
+            return result
+
+        return timed
+
+    def measure(self, steps: int) -> dict[str, float]:
+        """Seconds of each part, per step; together they are the step."""
+        self.spent.update(dict.fromkeys(self.spent, 0.0))
+        start = time.perf_counter()
+        for _ in range(steps):
+            self.step()
+        whole = (time.perf_counter() - start) / steps
+        spent = {name: seconds / steps for name, seconds in self.spent.items()}
+        run, code = spent.pop("run"), spent.pop("code")
+        alone = self.products.warm_block(steps) - self.tiny.warm_block(steps)
+        around = whole - run - sum(spent.values())
+        return {**spent, "products": alone, "kernels": code - alone, "calls": run - code, "around": around}
+
+
+def tables(network: Network = DIGITS, rounds: int = ROUNDS, steps: int = STEPS) -> Iterator[Table]:
+    """Of the digits step, on one thread."""
+    title = f"Budget of a step {'-'.join(map(str, network.sizes))}, batch {network.batch}, on one thread (µs)"
+    header = ["", "median", "share", "what it is"]
+    try:
+        with Remote(Budget, network, threads=1) as budget:
+            measured = [budget.call("measure", steps) for _ in range(rounds)]
+    except Failed as error:
+        yield Table(title, header, [], [f"There is none: {error}"])
+        return
+    medians = {name: statistics.median(m[name] for m in measured) for name in PARTS}
+    whole = statistics.median(sum(m.values()) for m in measured)
+    rows = [[name, f"{t * 1e6:.1f}", f"{t / whole:.0%}", PARTS[name]] for name, t in medians.items()]
+    yield Table(title, header, [*rows, ["the step", f"{whole * 1e6:.1f}", "", "timed as a whole"]])

@@ -1,0 +1,40 @@
+"""The step beside a program of somebody else that keeps one core busy: how much slower it is for whom."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping
+
+from .peers import CASES, COMPILED, DIGITS, JAX, MIDDLE, Case
+from .processes import busy
+from .race import ROUNDS, Race, label
+from .tables import Table, short
+
+STEPS = {title: case for title, case in CASES.items() if case in (DIGITS, MIDDLE)}
+LEAST = 0.1  # seconds of a block, for many turns of the scheduler
+GOAL = 1.5  # of JAX's slowdown
+
+
+def tables(cases: Mapping[str, Case] = STEPS, rounds: int = ROUNDS, least: float = LEAST) -> Iterator[Table]:
+    """Quiet and busy rounds in turn."""
+    rows = []
+    with Race([COMPILED, JAX], least) as race:
+        for title, case in cases.items():
+            numbers = race.ready(case)
+            pairs = []
+            for _ in range(rounds):
+                quiet = race.round(numbers)
+                with busy():
+                    pairs.append((quiet, race.round(numbers)))
+            slowed: dict[str, float] = {}
+            for key in numbers:
+                quiet_median, busy_median = (statistics.median(pair[i][key] for pair in pairs) for i in (0, 1))
+                slowed[key[0]] = busy_median / quiet_median
+                rows.append([f"{title}: {label(key)}", short(quiet_median), short(busy_median)])
+                rows[-1] += [f"{slowed[key[0]]:.2f}", "", ""]
+            if JAX in slowed:
+                of_jax = slowed[COMPILED] / slowed[JAX]
+                rows[-len(slowed)][4:] = f"{of_jax:.2f}", f"{GOAL}"
+        notes = race.notes
+    header = ["µs per step", "alone", "beside it", "slower by", "of JAX's", "goal"]
+    yield Table("Beside a busy program of somebody else", header, rows, notes)

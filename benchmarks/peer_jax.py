@@ -1,0 +1,130 @@
+"""The measured steps as pure functions under jax.jit, whose state is donated: its memory is written again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .peers import ADAM_EPS, EPS, FIRST, RATE, SECOND, Case, Elementwise, Inference, Network, Parameters
+from .timing import Contestant
+
+
+def _arrays(result: Any) -> list[Any]:
+    return [np.asarray(a) for a in jax.tree.leaves(result)]
+
+
+def _initial(network: Network) -> tuple[Any, Any]:
+    """Parameters and running statistics of every layer."""
+    params: list[dict[str, Any]] = []
+    for weight in network.weights():
+        width = len(weight)
+        params.append({"w": jnp.asarray(weight.T), "scale": jnp.ones(width), "shift": jnp.zeros(width)})
+    del params[-1]["scale"]
+    return params, [(jnp.zeros(b), jnp.ones(b)) for _, b in network.pairs[:-1]]
+
+
+def _forward(params: Any, stats: Any, x: Any, key: Any, dropout: float, training: bool) -> tuple[Any, Any]:
+    moved = []
+    for p, (mean, variance) in zip(params[:-1], stats, strict=True):
+        x = x @ p["w"]
+        if training:
+            n = len(x)
+            of_batch, squares = x.mean(0), x.var(0)
+            moved.append((0.9 * mean + 0.1 * of_batch, 0.9 * variance + 0.1 * n / (n - 1) * squares))
+            mean, variance = of_batch, squares
+        x = (x - mean) * (jax.lax.rsqrt(variance + EPS) * p["scale"]) + p["shift"]
+        x = jnp.maximum(x, 0)
+    if training and dropout:
+        x = jnp.where(jax.random.bernoulli(key, 1 - dropout, x.shape), x / (1 - dropout), 0)
+    return x @ params[-1]["w"] + params[-1]["shift"], moved
+
+
+def _adam_step(params: Any, gradients: Any, first: Any, second: Any, count: Any) -> tuple[Any, Any, Any]:
+    first = jax.tree.map(lambda m, g: FIRST * m + (1 - FIRST) * g, first, gradients)
+    second = jax.tree.map(lambda v, g: SECOND * v + (1 - SECOND) * g * g, second, gradients)
+    scale = jnp.sqrt(1 - SECOND**count)
+    rate = RATE / (1 - FIRST**count)
+    params = jax.tree.map(lambda p, m, v: p - rate * m / (jnp.sqrt(v) / scale + ADAM_EPS), params, first, second)
+    return params, first, second
+
+
+def _zeros(tree: Any) -> Any:
+    return jax.tree.map(jnp.zeros_like, tree)
+
+
+def _stateful(step: Callable[..., Any], state: Any, *data: Any) -> Contestant:
+    """A step that takes and gives the state, jitted; the state goes from call to call."""
+    jitted = jax.jit(step, donate_argnums=0)
+
+    def run() -> Any:
+        nonlocal state
+        state, result = jitted(state, *data)
+        return result
+
+    return Contestant(run, _arrays)
+
+
+def _training(network: Network) -> Contestant:
+    def step(state: Any, x: Any, y: Any) -> Any:
+        params, stats, first, second, count, key = state
+        key, now = jax.random.split(key)
+
+        def loss_of(params: Any) -> Any:
+            scores, moved = _forward(params, stats, x, now, network.dropout, training=True)
+            return -jnp.take_along_axis(jax.nn.log_softmax(scores), y[:, None], 1).mean(), moved
+
+        (loss, moved), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
+        params, first, second = _adam_step(params, gradients, first, second, count + 1)
+        return (params, moved, first, second, count + 1, key), loss
+
+    params, stats = _initial(network)
+    state = (params, stats, _zeros(params), _zeros(params), jnp.asarray(0.0), jax.random.key(0))
+    return _stateful(step, state, *(jnp.asarray(a) for a in network.data()))
+
+
+def _inference(network: Network) -> Contestant:
+    params, stats = _initial(network)
+    x = jnp.asarray(network.data()[0])
+    predict = jax.jit(lambda params, stats, x: _forward(params, stats, x, None, 0.0, training=False)[0])
+    return Contestant(lambda: predict(params, stats, x), _arrays)
+
+
+def _elementwise(case: Elementwise) -> Contestant:
+    x, w, b, weights = (jnp.asarray(a) for a in case.data())
+
+    def loss(x: Any, w: Any, b: Any, weights: Any) -> Any:
+        h = jax.nn.gelu(x * w + b, approximate=True)
+        centred = h - h.mean(1, keepdims=True)
+        variance = (centred * centred).mean(1, keepdims=True)
+        return (centred * jax.lax.rsqrt(variance + EPS) * weights).mean()
+
+    both = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))
+    return Contestant(lambda: both(x, w, b, weights), _arrays)
+
+
+def _adam(case: Parameters) -> Contestant:
+    def step(state: Any, gradient: Any) -> Any:
+        value, first, second, count = state
+        value, first, second = _adam_step(value, gradient, first, second, count + 1)
+        return (value, first, second, count + 1), value[:1000]
+
+    value, gradient = (jnp.asarray(a) for a in case.data())
+    return _stateful(step, (value, _zeros(value), _zeros(value), jnp.asarray(0.0)), gradient)
+
+
+def make(variant: str, case: Case) -> Contestant | None:
+    """The step of a case."""
+    match case:
+        case Network():
+            return _training(case)
+        case Inference(network):
+            return _inference(network)
+        case Elementwise():
+            return _elementwise(case)
+        case Parameters():
+            return _adam(case)
+    return None

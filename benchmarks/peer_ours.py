@@ -1,0 +1,137 @@
+"""The measured steps as this library's user writes them, eager or compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import tinygrad_dl as tg
+from tinygrad_dl import nn, optim
+
+from .peers import EPS, RATE, Case, Deep, Elementwise, Inference, Network, Parameters
+from .timing import Contestant
+
+F = nn.functional
+
+
+def _arrays(result: Any) -> list[Any]:
+    return [t.detach().numpy() for t in (result if isinstance(result, tuple) else (result,))]
+
+
+def _model(network: Network) -> Any:
+    layers: list[Any] = []
+    for a, b in network.pairs[:-1]:
+        layers += [nn.Linear(a, b, bias=False), nn.BatchNorm1d(b), nn.ReLU()]
+    layers += [nn.Dropout(network.dropout)] if network.dropout else []
+    layers += [nn.Linear(*network.pairs[-1])]
+    for layer, weight in zip((x for x in layers if isinstance(x, nn.Linear)), network.weights(), strict=True):
+        layer.weight.assign(weight)
+    return nn.Sequential(*layers)
+
+
+def _train(model: Any, compiled: Callable[[Any], Any]) -> Any:
+    optimizer = optim.Adam(model.parameters(), lr=RATE)
+
+    @compiled
+    def step(x: Any, y: Any) -> Any:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step
+
+
+def training(network: Network, compiled: Callable[[Any], Any]) -> tuple[Any, Any, Any]:
+    """A step, which takes inputs and labels, and these two."""
+    tg.seed(0)
+    x, y = network.data()
+    return _train(_model(network), compiled), tg.tensor(x), tg.tensor(y)
+
+
+def _training(network: Network, compiled: Callable[[Any], Any]) -> Contestant:
+    step, x, y = training(network, compiled)
+    return Contestant(lambda: step(x, y), _arrays)
+
+
+def _inference(network: Network, compiled: Callable[[Any], Any]) -> Contestant:
+    model = _model(network).eval()
+    inputs = tg.tensor(network.data()[0])
+
+    @compiled
+    def predict(x: Any) -> Any:
+        with tg.no_grad():
+            return model(x)
+
+    return Contestant(lambda: predict(inputs), _arrays)
+
+
+def _elementwise(case: Elementwise, compiled: Callable[[Any], Any]) -> Contestant:
+    x, w, b, weights = (tg.tensor(a) for a in case.data())
+
+    def loss(x: Any, w: Any, b: Any, weights: Any) -> Any:
+        h = F.gelu(x * w + b, "tanh")
+        centred = h - h.mean(axis=1, keepdims=True)
+        variance = np.square(centred).mean(axis=1, keepdims=True)
+        return (centred / np.sqrt(variance + EPS) * weights).mean()
+
+    both = tg.value_and_grad(loss, (0, 1, 2))
+
+    @compiled
+    def step(x: Any, w: Any, b: Any, weights: Any) -> Any:
+        value, gradients = both(x, w, b, weights)
+        return value, *gradients
+
+    return Contestant(lambda: step(x, w, b, weights), _arrays)
+
+
+def _adam(case: Parameters, compiled: Callable[[Any], Any]) -> Contestant:
+    value, gradient = case.data()
+    parameter = nn.Parameter(value)
+    parameter.grad = tg.tensor(gradient)
+    optimizer = optim.Adam([parameter], lr=RATE)
+
+    @compiled
+    def step() -> None:
+        optimizer.step()
+
+    return Contestant(step, lambda _: [parameter.detach().numpy()[:1000]])
+
+
+class _Residual(nn.Module):
+    """x + max(W x + b, 0) / depth, depth times."""
+
+    def __init__(self, case: Deep) -> None:
+        self.layers = [nn.Linear(case.width, case.width) for _ in range(case.depth)]
+        self.last = nn.Linear(case.width, 10)
+
+    def forward(self, x: Any) -> Any:
+        for layer in self.layers:
+            x = x + F.relu(layer(x)) / len(self.layers)
+        return self.last(x)
+
+
+def _deep(case: Deep, compiled: Callable[[Any], Any]) -> Contestant:
+    tg.seed(0)
+    x, y = (tg.tensor(a) for a in Network((case.width, 10), 64).data())
+    step = _train(_Residual(case), compiled)
+    return Contestant(lambda: step(x, y), _arrays)
+
+
+def make(variant: str, case: Case) -> Contestant | None:
+    """The step of a case; variant: "eager" or "compiled"."""
+    compiled = tg.compile if variant == "compiled" else lambda f: f
+    match case:
+        case Network():
+            return _training(case, compiled)
+        case Inference(network):
+            return _inference(network, compiled)
+        case Elementwise():
+            return _elementwise(case, compiled)
+        case Parameters():
+            return _adam(case, compiled)
+        case Deep():
+            return _deep(case, compiled)

@@ -1,0 +1,106 @@
+"""The measured steps in PyTorch: eager, with its fused Adam, and under torch.compile (whose Adam is the fused one)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from .peers import EPS, RATE, Case, Elementwise, Inference, Network, Parameters
+from .timing import Contestant
+
+
+def _arrays(result: Any) -> list[Any]:
+    return [t.detach().numpy() for t in (result if isinstance(result, tuple) else (result,))]
+
+
+def _compiled(variant: str, f: Any) -> Any:
+    """Under torch.compile, which is reset first: it would give up after eight programs of one function."""
+    if variant != "compile":
+        return f
+    torch.compiler.reset()
+    return torch.compile(f)
+
+
+def _model(network: Network) -> Any:
+    layers: list[Any] = []
+    for a, b in network.pairs[:-1]:
+        layers += [torch.nn.Linear(a, b, bias=False), torch.nn.BatchNorm1d(b), torch.nn.ReLU()]
+    layers += [torch.nn.Dropout(network.dropout)] if network.dropout else []
+    layers += [torch.nn.Linear(*network.pairs[-1])]
+    with torch.no_grad():
+        layers[-1].bias.zero_()
+        linear = (x for x in layers if isinstance(x, torch.nn.Linear))
+        for layer, weight in zip(linear, network.weights(), strict=True):
+            layer.weight.copy_(torch.from_numpy(weight))
+    return torch.nn.Sequential(*layers)
+
+
+def _training(network: Network, variant: str) -> Contestant:
+    model = _model(network)
+    optimizer = torch.optim.Adam(model.parameters(), lr=RATE, fused=variant != "eager")
+    x, y = (torch.from_numpy(a) for a in network.data())
+    forward = _compiled(variant, lambda x, y: F.cross_entropy(model(x), y))
+
+    def step() -> Any:
+        optimizer.zero_grad()
+        loss = forward(x, y)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return Contestant(step, _arrays)
+
+
+def _inference(network: Network, variant: str) -> Contestant:
+    model = _model(network).eval()
+    x = torch.from_numpy(network.data()[0])
+    predict = _compiled(variant, lambda x: model(x))
+
+    @torch.inference_mode()
+    def step() -> Any:
+        return predict(x)
+
+    return Contestant(step, _arrays)
+
+
+def _elementwise(case: Elementwise, variant: str) -> Contestant:
+    x, w, b, weights = (torch.from_numpy(a) for a in case.data())
+    for leaf in (x, w, b):
+        leaf.requires_grad_()
+
+    def loss(x: Any, w: Any, b: Any) -> Any:
+        h = F.gelu(x * w + b, approximate="tanh")
+        return (F.layer_norm(h, (case.columns,), eps=EPS) * weights).mean()
+
+    forward: Callable[..., Any] = _compiled(variant, loss)
+
+    def step() -> Any:
+        value = forward(x, w, b)
+        return value, *torch.autograd.grad(value, (x, w, b))
+
+    return Contestant(step, _arrays)
+
+
+def _adam(case: Parameters, variant: str) -> Contestant:
+    value, gradient = (torch.from_numpy(a) for a in case.data())
+    parameter = torch.nn.Parameter(value)
+    parameter.grad = gradient
+    optimizer = torch.optim.Adam([parameter], lr=RATE, fused=variant == "fused")
+    return Contestant(_compiled(variant, optimizer.step), lambda _: [parameter.detach().numpy()[:1000]])
+
+
+def make(variant: str, case: Case) -> Contestant | None:
+    """The step of a case; variant: "eager", "fused" or "compile"."""
+    match case:
+        case Network():
+            return _training(case, variant)
+        case Inference(network) if variant != "fused":
+            return _inference(network, variant)
+        case Elementwise() if variant != "fused":
+            return _elementwise(case, variant)
+        case Parameters():
+            return _adam(case, variant)
+    return None

@@ -1,0 +1,159 @@
+"""One recorded operation at its real inputs, in float64, to be run and differentiated by itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from .._source import describe_line
+from .._tensor import Tensor
+from ..autodiff import propagate
+from ..graph import Array, Leaf, Node, Output, wrap
+from ..primitive import Primitive
+from .audit import at, frozen
+
+STEP = 1e-6  # of the size of each element
+SHIFTS = 7  # arguments that move each in its own way
+
+
+class Operation:
+    """An operation with its arguments, floating ones as read-only float64. live: those that a gradient is for."""
+
+    outputs: list[Tensor]  # once `record` has run
+
+    def __init__(self, node: Node, args: Sequence[Any]) -> None:
+        op: Any = node.primitive
+        self.node, self.static = node, node.static
+        self.op: Primitive = op
+        self.args = [_float64(a) for a in args]
+        self.live = [i for i, parent in enumerate(node.parents) if parent is not None]
+        self.outputs = []
+
+    @property
+    def place(self) -> str:
+        """`tanh (train.py:12, in f: y = np.tanh(x))`."""
+        return at(self.node)
+
+    def values(self, args: Sequence[Any]) -> list[Array]:
+        """The floating outputs at other arguments."""
+        y = self.op.forward(*args, **self.static)[0] if self.op.forward else self.op.kernel(*args, **self.static)
+        arrays = map(np.asarray, y if isinstance(y, tuple) else (y,))
+        return [a for a in arrays if a.dtype.kind == "f"]
+
+    def record(self) -> list[Tensor]:
+        """Run it again, recorded, with the live arguments as leaves, which are returned."""
+        args = list(self.args)
+        for i in self.live:
+            args[i] = wrap(args[i])
+            args[i].requires_grad = True
+        result = self.op(*args, **self.static)
+        self.outputs = list(result) if isinstance(result, tuple) else [result]
+        return [args[i] for i in self.live]
+
+    @property
+    def floating(self) -> list[Tensor]:
+        """The outputs, once recorded, that have a gradient."""
+        return [y for y in self.outputs if y.dtype.kind == "f"]
+
+    def gradients(self, leaves: Sequence[Tensor], weights: Sequence[Array]) -> list[Any]:
+        """By the rules, as the engine runs them, in the order of the live arguments; None where none arrives."""
+        seeds = [(y.node, w) for y, w in zip(self.floating, weights, strict=True) if y.node is not None]
+        found = propagate(seeds, retain=True)
+        return [found.get(leaf.node) for leaf in leaves]  # type: ignore[arg-type]
+
+    def along(self, steps: Sequence[Array | None], t: float) -> list[Array]:
+        """The floating outputs with the live arguments moved by t steps; one whose step is None is held."""
+        args = list(self.args)
+        for i, step in zip(self.live, steps, strict=True):
+            if step is not None:
+                args[i] = args[i] + (step if t == 1 else t * step)
+        return self.values(args)
+
+
+class Randomness:
+    """Random numbers from a seed: the same ones for all operations. size: that of the largest array, if known."""
+
+    def __init__(self, seed: int, size: int = 0) -> None:
+        self.seed = seed
+        self._weights = self._steps = np.empty(0)
+        self._draw(size)
+
+    def weights(self, shape: tuple[int, ...]) -> Array:
+        """Incoming gradients: none near zero, none 1, so that a rule that forgets to multiply by them shows."""
+        size = math.prod(shape)
+        self._draw(size)
+        return self._weights[:size].reshape(shape)
+
+    def step(self, array: Array, n: int) -> Array:
+        """How each element of argument n moves: by a share of its size, up or down, so that none crosses zero; where
+        some are zero, all by at least a share of the typical size."""
+        self._draw(array.size)
+        start = 1 + n % SHIFTS
+        steps = self._steps[start : start + array.size].reshape(array.shape)
+        if array.all():
+            return np.asarray(array * steps)
+        typical = math.sqrt(np.vdot(array, array) / array.size) or 1.0
+        return np.asarray(np.maximum(np.abs(array), typical / 16) * steps)
+
+    def _draw(self, size: int) -> None:
+        if self._weights.size < size + 1 + SHIFTS:
+            drawn = 1.6 * np.random.default_rng(self.seed).random(size + 1 + SHIFTS) - 0.8
+            drawn += np.copysign(1.1, drawn)
+            self._weights, self._steps = frozen(drawn), STEP * drawn
+
+
+def behind(roots: Sequence[Node]) -> list[Node]:
+    """All nodes that lead to the roots, in the order in which they were made."""
+    found, stack = set(roots), list(roots)
+    while stack:
+        for parent in stack.pop().parents:
+            if parent is not None and parent not in found:
+                found.add(parent)
+                stack.append(parent)
+    return sorted(found, key=lambda node: node.order)
+
+
+def operations_of(nodes: Sequence[Node]) -> Iterator[Operation | tuple[Node, str]]:
+    """The operations among nodes, in the order in which they ran, or why one cannot be run again.
+
+    An argument that the graph did not keep is the output of an operation before, if that has been recorded again."""
+    values: dict[Node, Any] = {}
+    for node in nodes:
+        if type(node) is Leaf:
+            tensor = node.tensor()
+            values[node] = None if tensor is None else tensor.data
+        elif type(node) is Output:
+            outputs = values.get(node.parents[0])  # type: ignore[arg-type]
+            values[node] = outputs[node.index] if outputs else node.output
+        elif (reason := _missing(node, values)) is not None:
+            values[node] = getattr(node, "output", None)
+            yield node, reason
+        else:
+            args = [values[a] if isinstance(a, Node) else a for a in node.args]
+            operation = Operation(node, args)
+            yield operation
+            found = [y.data for y in operation.outputs]
+            several = not hasattr(node, "shape")
+            values[node] = found if several else node.output if node.output is not None else next(iter(found), None)
+
+
+def _missing(node: Node, values: dict[Node, Any]) -> str | None:
+    for arg in node.args:
+        if type(arg) is Leaf and arg.stamp > node.order and arg.written is not None:
+            return f"{arg.name or 'its argument'} was overwritten since, at {describe_line(arg.written)}"
+        if isinstance(arg, Node) and values.get(arg) is None:
+            return "the value of an argument that no rule reads is gone"
+    return None
+
+
+def _float64(value: Any) -> Any:
+    if not is_floating(value):
+        return value
+    return frozen(value if value.dtype == np.float64 else value.astype(np.float64))
+
+
+def is_floating(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f"

@@ -1,0 +1,258 @@
+"""Is an operation's rule right, at its real inputs? Its verdict: right, wrong, kink, random, or not checked.
+
+Rule and kernel are compared along one random direction, in float64: vᵀ(Jᵀg) by the rule, gᵀ(Jv) by a central
+difference. Where one step does not settle it, a ladder of steps does (`differences`), one argument at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .._tensor import Tensor
+from ..graph import Array, Output
+from .audit import frozen
+from .differences import EPS, Differences, Slope
+from .operation import STEP, Operation, Randomness, is_floating
+
+AGREES = 1e-6  # relative: a single step settles it
+DIFFERS = 1e-5  # relative: beyond it, and beyond what rounding and bending explain, a gradient is wrong
+ALIKE = 1e-2  # relative: what float32 may make of a value
+TWICE = 1e-12  # relative: answers further apart are two answers
+BENT = 1e-3  # relative: slopes to both sides that differ by more are looked at again
+UNKNOWN = 0.1  # relative: a derivative known less sharply is not known
+DROWNED = 1e-2  # of the largest: the share of an argument that is looked at by itself
+TINY, WIDE = 1e-4, 1e4  # of a step
+SHORTER = 1 / 8  # of a step
+
+KERNEL_WRITES = "the kernel writes into its arguments; it must make a new array"
+RULE_WRITES = "the rule writes into what it is given: its arguments, its output, what was saved, or the gradient"
+CHANGED = "its output is not what it would be now: an array that it, or an operation before it, reads was written to"
+RANDOM = "it answers twice differently"
+RANDOM_RULE = "its rule answers twice differently: it draws random numbers, or keeps something between calls"
+FLOAT32 = "it computes in less than float64 whatever it is given, too coarsely for differences"
+KINK = "its slopes to both sides differ at this point, where no gradient is right"
+OUTSIDE = "its slopes to both sides differ at this point, and the gradient is not between them"
+
+
+class Verdict(NamedTuple):
+    """kind: right, wrong, kink, random or not checked; text: why. analytic and numeric: the derivative for `argument`,
+    along a random direction, by the rule and by differences. elements: of the output that are at a kink."""
+
+    kind: str
+    text: str = ""
+    argument: int | None = None
+    analytic: float = 0.0
+    numeric: float = 0.0
+    elements: int = 0
+
+
+def judge(operation: Operation, randomness: Randomness) -> Verdict:
+    """The verdict on an operation, which is left recorded, so that those behind it can be judged too."""
+    try:
+        leaves = operation.record()
+    except Exception as error:
+        if "read-only" in str(error):
+            return Verdict("wrong", KERNEL_WRITES)
+        return Verdict("not checked", f"it cannot be run again by itself: {_first_line(error)}")
+    try:
+        if _changed(operation):
+            return Verdict("wrong", CHANGED)
+        examination = _Examination(operation, leaves, randomness)
+        if (text := examination.failure()) is not None:
+            return Verdict("wrong", text)
+        return examination.verdict()
+    except Exception as error:
+        return Verdict("not checked", f"it cannot be run nearby: {_first_line(error)}")
+
+
+class _Examination:
+    """Of an operation along a random direction: `steps` of its live arguments, under incoming gradients `weights`."""
+
+    shares: list[float]  # of each live argument: the change of the output along its step, by the rule
+
+    def __init__(self, operation: Operation, leaves: list[Tensor], randomness: Randomness) -> None:
+        self.operation, self.leaves = operation, leaves
+        self.centre = [y.data for y in operation.floating]
+        self.steps = [randomness.step(operation.args[i], i) for i in operation.live]
+        self.weights = [randomness.weights(y.shape) for y in self.centre]
+
+    def failure(self) -> str | None:
+        """Run the rule: why that does not work, if so."""
+        _freeze(self.operation.outputs)
+        try:
+            self.shares = self._shares(self.weights)
+        except Exception as error:
+            return RULE_WRITES if "read-only" in str(error) else f"the rule fails: {error}"
+        return None
+
+    def _shares(self, weights: Sequence[Array]) -> list[float]:
+        pulled = self.operation.gradients(self.leaves, weights)
+        return [0.0 if g is None else float(np.vdot(v, g)) for v, g in zip(self.steps, pulled, strict=True)]
+
+    def verdict(self) -> Verdict:
+        if self._settled(self.steps, sum(self.shares)) and all(map(self._settled_alone, self._drowned())):
+            return Verdict("right")
+        if not all(np.isfinite(values).all() for values in (*self.centre, np.array(self.shares))):
+            return Verdict("not checked", "its value or its gradient is not finite")
+        if self._coarse():
+            wide, share = [WIDE * step for step in self.steps], WIDE * sum(self.shares)
+            return Verdict("right" if self._settled(wide, share, ALIKE, kinks=True) else "not checked", FLOAT32)
+        return self._random() or self._kink() or self._one_by_one(self.weights)
+
+    def _drowned(self) -> list[int]:
+        """The live arguments, counted, whose share is lost in that of the others."""
+        largest = max(map(abs, self.shares), default=0.0)
+        return [n for n, share in enumerate(self.shares) if abs(share) < DROWNED * largest]
+
+    def _settled_alone(self, n: int) -> bool:
+        return self._settled([step if k == n else None for k, step in enumerate(self.steps)], self.shares[n])
+
+    def _settled(
+        self, steps: Sequence[Array | None], analytic: float, enough: float = AGREES, kinks: bool = False
+    ) -> bool:
+        """Does one step show that the rule, by which the outputs change by `analytic`, is right? kinks: do not look
+        for them."""
+        ahead, behind = self.operation.along(steps, 1.0), self.operation.along(steps, -1.0)
+        numeric = size = noise = 0.0
+        for y, up, down, w in zip(self.centre, ahead, behind, self.weights, strict=True):
+            change, bend = up - down, up + down
+            bend -= y
+            bend -= y
+            moved2, bent2, rounding2 = np.vdot(change, change), np.vdot(bend, bend), (8 * EPS) ** 2 * np.vdot(y, y)
+            if not kinks and not bent2 * y.size <= BENT**2 * moved2 + rounding2 * y.size:
+                return False
+            numeric += float(np.vdot(change, w)) / 2
+            size += math.sqrt(moved2) / 2
+            noise += math.sqrt(rounding2)
+        slack = enough * (abs(analytic) + abs(numeric) + size) + min(noise, enough * size)
+        return abs(analytic - numeric) <= slack
+
+    def _coarse(self) -> bool:
+        """Does the kernel compute in less than float64? Then small steps move next to nothing."""
+        moved, could = (self._moved(self.operation.along(self.steps, t)) for t in (TINY, WIDE))
+        return moved < could / 4
+
+    def _moved(self, outputs: Sequence[Array]) -> int:
+        """How many elements are not what they were."""
+        return sum(int(np.count_nonzero(z != y)) for y, z in zip(self.centre, outputs, strict=True))
+
+    def _random(self) -> Verdict | None:
+        again = self.operation.along(self.steps, 0.0)
+        if any(_largest(z - y) > TWICE * _largest(y) for y, z in zip(self.centre, again, strict=True)):
+            return Verdict("random", RANDOM)
+        pairs = zip(self.shares, self._shares(self.weights), strict=True)
+        return Verdict("random", RANDOM_RULE) if any(abs(a - b) > TWICE * abs(a) for a, b in pairs) else None
+
+    def _kink(self) -> Verdict | None:
+        """Without the elements of the output that are at a kink, is the rule right; with them, between the slopes?"""
+        ahead, behind = self.operation.along(self.steps, 1.0), self.operation.along(self.steps, -1.0)
+        closer = [self.operation.along(self.steps, t) for t in (SHORTER, -SHORTER)]
+        low = high = numeric = size = 0.0
+        smooth, elements = [], 0
+        for y, up, down, near, under, w in zip(self.centre, ahead, behind, *closer, self.weights, strict=True):
+            bend, shorter, noise = abs(up + down - 2 * y), abs(near + under - 2 * y), 64 * EPS * _largest(y)
+            bent = bend > BENT * _largest(up - down) + noise
+            kinked = bent & (shorter > SHORTER / 2 * bend)  # a smooth function's bend goes with the square
+            first, second = w * (up - y), w * (y - down)
+            low += float(np.minimum(first, second)[kinked].sum())
+            high += float(np.maximum(first, second)[kinked].sum())
+            numeric += float((first + second)[~kinked].sum()) / 2
+            size += float(np.abs(first + second).sum()) / 2
+            smooth.append(np.where(kinked, 0.0, w))
+            elements += int(np.count_nonzero(kinked))
+        if not elements:
+            return None
+        analytic, slack = sum(self._shares(smooth)), DIFFERS * (size + abs(low) + abs(high))
+        if abs(analytic - numeric) > slack and (verdict := self._one_by_one(smooth)).kind != "right":
+            return verdict
+        between = low - slack <= sum(self.shares) - analytic <= high + slack
+        return Verdict("kink", KINK, elements=elements) if between else Verdict("wrong", OUTSIDE, elements=elements)
+
+    def _one_by_one(self, weights: list[Array]) -> Verdict:
+        """With all care, one argument at a time; the gravest."""
+        pulled = zip(self.operation.live, self.steps, self.operation.gradients(self.leaves, weights), strict=True)
+        verdicts = [self._argument(i, step, g, weights) for i, step, g in pulled]
+        return min(verdicts, key=lambda v: ("wrong", "kink", "not checked", "right").index(v.kind))
+
+    def _argument(self, i: int, step: Array, g: Array | None, weights: list[Array]) -> Verdict:
+        if _half(self.operation, i):
+            step = step + step.swapaxes(-1, -2)
+        slope = self._slope([step if k == i else None for k in self.operation.live], weights)
+        analytic = 0.0 if g is None else float(np.vdot(step, g)) / STEP
+        numeric, error = float(slope.value.sum()), float(slope.error.sum())
+        found = Verdict("wrong", "", i, analytic, numeric)
+        if not np.isfinite([numeric, error]).all():
+            return found._replace(kind="not checked", text="it is not finite nearby")
+        if slope.kinked.any():
+            low, high, spread = float(slope.low.sum()), float(slope.high.sum()), float(slope.spread.sum())
+            slack = spread + error + DIFFERS * (abs(low) + abs(high))
+            kink = low - slack <= analytic <= high + slack
+            return found._replace(kind="kink", text=KINK) if kink else found
+        if abs(analytic - numeric) > DIFFERS * (abs(analytic) + abs(numeric)) + error:
+            return found
+        if error > UNKNOWN * max(abs(analytic), abs(numeric)) and analytic != numeric:
+            return found._replace(kind="not checked", text="rounding hides its derivative")
+        return found._replace(kind="right")
+
+    def _slope(self, steps: Sequence[Array | None], weights: list[Array]) -> Slope:
+        """The derivative of the weighted outputs along these steps, by as many sizes of them as it takes."""
+
+        def evaluate(_: int, t: Array) -> list[Array]:
+            return self.operation.along(steps, float(t[0]) / STEP)
+
+        largest = max(map(_largest, (*filter(is_floating, self.operation.args), *self.centre)))
+        rng = np.random.default_rng(0)
+        return Differences(evaluate, [np.zeros(1)], self.centre, weights, largest, STEP, rng).refine(0, 0)
+
+
+def _changed(operation: Operation) -> bool:
+    """Is the recorded output no longer what the recorded arguments give?"""
+    y, outputs = operation.node.output, operation.outputs
+    if not isinstance(y, np.ndarray) or y.dtype == np.float16:
+        return False
+    if _largest(y - outputs[0].data) <= ALIKE * _largest(y):
+        return False
+    dtypes = [parent and parent.dtype for parent in operation.node.parents]
+    args = [a if dtype is None else a.astype(dtype) for a, dtype in zip(operation.args, dtypes, strict=True)]
+    again = operation.values(args)[0]  # rounded as it was the first time
+    return _largest(y - again) > ALIKE * max(map(_largest, (y, *filter(is_floating, operation.args))))
+
+
+def _half(operation: Operation, i: int) -> bool:
+    """Is the argument a symmetric matrix of which the kernel reads one half? Then its derivative is that along
+    symmetric directions."""
+    a = operation.args[i]
+    if a.ndim < 2 or a.shape[-1] != a.shape[-2] or not np.array_equal(a, a.swapaxes(-1, -2)):
+        return False
+    ones, centre = np.ones(a.shape[-2:]), operation.values(operation.args)
+    for half in (np.triu(ones, 1), np.tril(ones, -1)):
+        moved = operation.values([*operation.args[:i], a + half, *operation.args[i + 1 :]])
+        if all(map(np.array_equal, centre, moved)):
+            return True
+    return False
+
+
+def _freeze(outputs: Sequence[Tensor]) -> None:
+    """Make what the operation saved and returned read-only, so that a rule that writes to it fails."""
+    for y in outputs:
+        node: Any = y.node
+        if node is not None:
+            node.output = frozen(node.output)
+            node = node.parents[0] if type(node) is Output else node
+            node.saved = _all_frozen(node.saved)
+
+
+def _all_frozen(saved: Any) -> Any:
+    return tuple(map(_all_frozen, saved)) if type(saved) is tuple else frozen(saved)
+
+
+def _largest(values: Array) -> float:
+    return max(float(values.max(initial=0.0)), -float(values.min(initial=0.0)))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

@@ -1,0 +1,104 @@
+"""One element of a gradient, split into its parts: by the way it took through the graph, and by the sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .._source import describe_line
+from ..graph import Node
+from .flow import Flow, Link, Use, below, way
+from .history import Index
+
+MOST = 64  # ways that are told apart; beyond that, only the first operation of each
+
+
+class Part(NamedTuple):
+    """A part of one element of a gradient."""
+
+    label: str
+    value: float
+
+
+def by_path(flow: Flow, index: Index) -> list[Part]:
+    """A part for each way from the loss to the tensor, or, if there are very many, for each use of the tensor."""
+    ways = flow.paths(MOST)
+    if ways is None:
+        return [Part(_label([use]), float(flow.share(use)[index])) for use in flow.uses[flow.target]]
+    return [Part(_label(uses), float(_along(flow, uses)[index])) for uses in ways]
+
+
+def _along(flow: Flow, uses: Sequence[Use], g: Any = None) -> Any:
+    """What comes to the tensor by one way, of the gradient at its end, or of g."""
+    for use in reversed(uses):
+        g = flow.share(use, g)
+    return g
+
+
+def _name(use: Use) -> str:
+    node: Any = use.node if use.node.primitive is not None else use.node.parents[0]
+    several = sum(p is node.parents[use.position] for p in node.parents) > 1
+    return f"{node.primitive.name} (operand {use.position})" if several else str(node.primitive.name)
+
+
+def _label(uses: Sequence[Use]) -> str:
+    names = [_name(use) for use in uses]
+    short = names if len(names) <= 8 else [*names[:4], "...", *names[-3:]]
+    return f"{' > '.join(short)}, first at {describe_line(uses[0].node.line)}"
+
+
+def by_sample(flow: Flow, index: Index) -> list[Part]:
+    """A part for each row of the batch: the gradient that comes through that row of the first results that have a row
+    for each sample; and one for what comes through none, such as a penalty. Empty if there are no such rows, or very
+    many ways to them."""
+    n = _samples(flow)
+    ways = list(islice(_to_rows(flow, n), MOST + 1))
+    if len(ways) > MOST or not any(rows for _, rows in ways):
+        return []
+    totals, beside = np.zeros(n), 0.0
+    for uses, rows in ways:
+        if not rows:
+            beside += float(_along(flow, uses)[index])
+            continue
+        g = flow.gradient(uses[-1].node)
+        for row in range(n):
+            alone = np.zeros_like(g)
+            alone[row] = g[row]
+            totals[row] += _along(flow, uses, alone)[index]
+    parts = [Part(f"sample {row}", float(value)) for row, value in enumerate(totals)]
+    return [*parts, Part("of no sample", beside)] if beside else parts
+
+
+def _samples(flow: Flow) -> int:
+    """The size of the batch: of the last value before the loss that has axes; 0 if none has."""
+    level: list[Node | None] = [flow.loss.node]
+    while level:
+        shapes = [n.shape for n in level if n is not None and n.shape]
+        if shapes:
+            return shapes[0][0]
+        level = [p for n in level if n is not None for p in below(n)]
+    return 0
+
+
+def _to_rows(flow: Flow, n: int) -> Iterator[tuple[list[Use], bool]]:
+    """The ways from the tensor up to the first results that have a row for each sample: those in which something else
+    than the tensor takes part. Or up to the loss, then with False."""
+    stack: list[tuple[Node, Link, bool]] = [(flow.target, None, False)]
+    while stack:
+        node, link, mixed = stack.pop()
+        rows = mixed and node.shape[:1] == (n,)
+        if rows or node is flow.loss.node:
+            yield way(link), rows
+            continue
+        for use in reversed(flow.uses[node]):
+            stack.append((use.node, (use, link), mixed or _joined(flow, use)))
+
+
+def _joined(flow: Flow, use: Use) -> bool:
+    """Does an operation read anything else than what came from the tensor?"""
+    node: Any = use.node if use.node.primitive is not None else use.node.parents[0]
+    others = zip(node.args, node.parents, strict=True)
+    return any(np.ndim(a) > 0 if p is None else p not in flow.nodes for a, p in others)

@@ -12,6 +12,7 @@ from tinygrad_dl import random
 from tinygrad_dl.nn import activations, objectives, transformations
 from tinygrad_dl.nn import functional as F
 from tinygrad_dl.optim import gradients
+from tinygrad_dl.train import step as training
 
 X = real(3, 4)
 LABELS = frozen([2, 0, 3])
@@ -135,6 +136,7 @@ ACTIVATIONS = rows(
 
 LOSSES = rows(
     (gradients._checked, lambda norm: norm, np.array(3.0)),
+    (training._checked, lambda loss: loss, np.array(3.0)),
     (objectives._safe, lambda k, x, ignore_index: np.array([max(i, 0) for i in k]), SOME, X, {"ignore_index": -100}),
     (F.nll_loss, nll, X, LABELS),
     (F.nll_loss, nll, X, SOME, WEIGHT),

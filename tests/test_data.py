@@ -1,5 +1,7 @@
 """Loader, Normalizer and split: every example once, the same again from the same seed, and clear refusals."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -123,6 +125,48 @@ def test_an_interrupted_training_resumes():
     second.epoch = position
     assert seen + [b.tolist() for b in second][3:] == epochs[1]
     assert [b.tolist() for b in second] == epochs[2]
+
+
+@pytest.mark.parametrize("seed", [None, 5])
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("given", [0, 1, 3, 6, 7])
+def test_the_state_of_a_loader_is_its_place_in_the_epoch(given, shuffle, seed):
+    """Between epochs (0), in the middle, after the last batch, and at the end of the loop (7)."""
+
+    def build():
+        return Loader(np.arange(50), batch_size=9, shuffle=shuffle, seed=seed)
+
+    def draw():
+        return random.uniform().item()
+
+    with random.scope(1):
+        whole = build()
+        rest = rows(whole)
+        loop = iter(whole)
+        seen = [value for batch in itertools.islice(loop, given) for value in batch.tolist()]
+        state, generator = whole.state_dict(), random.state()
+        rest = [value for batch in loop for value in batch.tolist()] if 0 < given < 7 else rows(whole)
+        after, drawn = rows(whole), draw()
+    with random.scope(2):
+        again = build()
+        again.load_state_dict(state)
+        random.state(generator)
+        assert again.state_dict() == state
+        assert rows(again) == rest
+        assert rows(again) == after
+        assert draw() == drawn
+        assert again.epoch == whole.epoch
+    assert sorted(seen + rest if 0 < given < 7 else rest) == list(range(50))
+
+
+def test_the_state_of_another_loader_is_refused():
+    state = Loader(np.arange(50), batch_size=9, shuffle=True, seed=1).state_dict()
+    with pytest.raises(ValueError, match="the state has batch_size 9, this Loader has 8"):
+        Loader(np.arange(50), batch_size=8, shuffle=True, seed=1).load_state_dict(state)
+    with pytest.raises(ValueError, match="the state has size 50, this Loader has 51"):
+        Loader(np.arange(51), batch_size=9, shuffle=True, seed=1).load_state_dict(state)
+    with pytest.raises(KeyError, match="expected"):
+        Loader(np.arange(50)).load_state_dict({"epoch": 3})
 
 
 def test_without_a_seed_the_library_generator_is_asked():

@@ -2,4 +2,7 @@
 
 from .compiled import Compiled as Compiled
 from .compiled import compile as compile
+from .native import eager as _eager
 from .program import Program as Program
+
+_eager.install()

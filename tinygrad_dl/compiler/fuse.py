@@ -8,7 +8,6 @@ another kernel reads is computed again there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from .axes import Axes, Axis, Graph, Node, collapsed
@@ -16,6 +15,7 @@ from .axes import Axes, Axis, Graph, Node, collapsed
 FUSED = ("map", "reduce")
 WIDEST = 128  # columns of a kernel that adds up its rows in registers
 STREAMED = 512  # columns from which on a kernel without reductions runs along its rows: contiguous, not in tiles
+SEARCHED = 200  # groups, among which a path between two is looked for: the time for a program stays linear
 RECOMPUTED = 12  # operations that are cheaper than writing a value and reading it
 _COSTS = {"divide": 3, "sqrt": 3, "bits": 8, "floor": 1, "rint": 1, "reciprocal": 3} | dict.fromkeys(
     ("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "tanh", "sigmoid", "erf", "logaddexp"), 30
@@ -135,8 +135,9 @@ class _Fuser:
         self.graph = graph
         self.home: dict[Node, int] = {}
         self.groups: list[_Group | None] = []  # None: a node that stands alone
-        self.direct: list[int] = []  # bit sets of groups: which ones each reads
-        self.before: list[int] = []  # the same with everything behind them
+        self.merged: list[int] = []  # by group: itself, or one that it has become part of
+        self.sources: list[set[int]] = []  # by group: which ones it reads, as they were called then
+        self.spans: list[tuple[int, int]] = []  # by group: the numbers of its first and its last node
 
     def group(self) -> None:
         for node in self.graph.nodes:
@@ -154,13 +155,14 @@ class _Fuser:
         if group is not None:
             group.add(node)
         self.groups.append(group)
-        direct = before = 0
-        for x in node.nodes:
-            home = self.home[x]
-            direct |= 1 << home
-            before |= 1 << home | self.before[home]
-        self.direct.append(direct)
-        self.before.append(before)
+        self.merged.append(number)
+        self.sources.append({self.home[x] for x in node.nodes})
+        self.spans.append((node.number, node.number))
+        return number
+
+    def _now(self, number: int) -> int:
+        while self.merged[number] != number:
+            self.merged[number] = number = self.merged[self.merged[number]]
         return number
 
     def _merge(self, a: int, b: int) -> int:
@@ -168,28 +170,40 @@ class _Fuser:
         first, second = self.groups[a], self.groups[b]
         if a == b or first is None or second is None:
             return b
-        both = 1 << a | 1 << b
-        others = (self.direct[a] | self.direct[b]) & ~both
-        if any(self.before[i] & both for i in _bits(others)):
-            return b
         axes, more = first.axes(), second.axes()
         if not (axes <= more or more <= axes) or (bool(axes) != bool(more) and not _continues(first, second)):
             return b
         union = first.union(second)
-        if _fit(union, self.graph) is None:
+        if _fit(union, self.graph) is None or self._stands_between(a, b):
             return b
         for node in second.nodes:
             self.home[node] = a
         self.groups[a], self.groups[b] = union, None
-        self.direct[a] = others
-        self.before[a] = (self.before[a] | self.before[b]) & ~both
-        behind = self.before[a] | 1 << a
-        for i, before in enumerate(self.before):
-            if before & both:
-                self.before[i] = before | behind
-            if self.direct[i] >> b & 1:
-                self.direct[i] |= 1 << a
+        self.merged[b] = a
+        self.sources[a] |= self.sources[b]
+        (start, end), (also, until) = self.spans[a], self.spans[b]
+        self.spans[a] = min(start, also), max(end, until)
         return a
+
+    def _stands_between(self, a: int, b: int) -> bool:
+        """Does a third group read one of two groups, directly or not, while one of them reads it? Yes if in doubt.
+
+        What ends before the two begin cannot read them, and is not looked at."""
+        start = min(self.spans[a][0], self.spans[b][0])
+        todo = {self._now(x) for x in self.sources[a] | self.sources[b]} - {a, b}
+        seen = set(todo)
+        while todo:
+            number = todo.pop()
+            if self.spans[number][1] < start:
+                continue
+            for x in self.sources[number]:
+                found = self._now(x)
+                if found in (a, b) or len(seen) > SEARCHED:
+                    return True
+                if found not in seen:
+                    seen.add(found)
+                    todo.add(found)
+        return False
 
     def join_siblings(self) -> None:
         """Groups that read the same node become one where they can, and so do all groups of scalars."""
@@ -277,13 +291,6 @@ def _continues(first: _Group, second: _Group) -> bool:
     """Of two groups, one of scalars: does that read from the other, as what follows a sum of all elements does?"""
     loops, scalars = (first, second) if first.axes() else (second, first)
     return not scalars.reads.isdisjoint(loops.nodes)
-
-
-def _bits(x: int) -> Iterable[int]:
-    while x:
-        low = x & -x
-        yield low.bit_length() - 1
-        x ^= low
 
 
 def fuse(graph: Graph) -> Fused:

@@ -225,7 +225,8 @@ class Tape:
     def optimize(self, optimizer: Any, ready: Sequence[tuple[Tensor, dict[str, Any]]]) -> None:
         """An optimizer's step: the rule of each parameter runs on Tensors and is written down."""
         for members, group in _alike(optimizer, ready):
-            action = Optimize(optimizer, optimizer.param_groups.index(group), members)
+            number = next(i for i, g in enumerate(optimizer.param_groups) if g is group)  # comparing compares Tensors
+            action = Optimize(optimizer, number, members)
             self.actions.numbers.append(action)
             options = self._options(action.options, iter(action.results))
             for p in members:

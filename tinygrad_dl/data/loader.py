@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +25,9 @@ class Loader:
     seed: makes the permutation a function of the seed and of `epoch`, the number of epochs begun before, which
         may be set, to resume. Without a seed it is drawn from the generator of `tinygrad_dl.random`.
 
+    `state_dict()` is the place in the data, in the middle of an epoch, too: a Loader of the same options that loads
+    it gives the rest of that epoch first.
+
     Raises ValueError for no arrays, no examples, differing numbers of them, batch_size < 1 and if no batch is left;
     TypeError for arrays of anything but real numbers and booleans.
     """
@@ -45,6 +49,9 @@ class Loader:
         self.shuffle, self.drop_last = shuffle, drop_last
         self.seed = None if seed is None else _integer("seed", seed, 0)
         self.epoch = 0
+        self._given: int | None = None  # batches of the epoch under way; None between epochs
+        self._before: dict[str, Any] | None = None  # the generator's state before it drew that epoch's permutation
+        self._resumed: dict[str, Any] | None = None  # the state to continue from
         if not len(self):
             raise ValueError(
                 f"Loader: drop_last=True leaves no batch of {batch_size}: there are {self.size} examples; "
@@ -56,13 +63,52 @@ class Loader:
         return whole + (rest > 0 and not self.drop_last)
 
     def __iter__(self) -> Iterator[Any]:
-        order = self._permutation() if self.shuffle else None
+        resumed, self._resumed = self._resumed, None
+        order = self._permutation(resumed) if self.shuffle else None
         self.epoch += 1
-        return (self._batch(order, i * self.batch_size) for i in range(len(self)))
+        return self._batches(order, resumed["given"] if resumed else 0)
 
-    def _permutation(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        source = random.generator() if self.seed is None else np.random.default_rng([self.seed, self.epoch])
+    def state_dict(self) -> dict[str, Any]:
+        """The options, the epochs begun, and how many batches the latest loop has given of its own: plain data.
+
+        Without a seed it also holds the state of the generator before that epoch's permutation was drawn."""
+        if self._resumed:
+            return dict(self._resumed)
+        return {**self._options(), "epoch": self.epoch, "given": self._given, "generator": self._before}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict()`: the next loop gives the rest of the epoch that was under way then.
+
+        Raises KeyError for what is no such state, ValueError for that of a Loader with other options or data."""
+        mine = self.state_dict()
+        if set(state) != set(mine):
+            raise KeyError(f"Loader.load_state_dict: expected {sorted(mine)}, got {sorted(state)}")
+        for name, value in self._options().items():
+            if state[name] != value:
+                raise ValueError(f"Loader.load_state_dict: the state has {name} {state[name]}, this Loader has {value}")
+        under_way = state["given"] is not None
+        self.epoch, self._given, self._before = state["epoch"] - under_way, None, state["generator"]
+        self._resumed = dict(state) if under_way else None
+
+    def _options(self) -> dict[str, Any]:
+        names = ("size", "batch_size", "shuffle", "drop_last", "seed")
+        return {name: getattr(self, name) for name in names}
+
+    def _permutation(self, resumed: dict[str, Any] | None) -> np.ndarray[Any, np.dtype[np.int64]]:
+        if self.seed is not None:
+            return np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
+        source = random.generator()
+        if resumed:  # drawn already: not again from the generator itself
+            source = copy.deepcopy(source)
+            source.bit_generator.state = resumed["generator"]
+        self._before = dict(source.bit_generator.state)
         return source.permutation(self.size)
+
+    def _batches(self, order: np.ndarray[Any, Any] | None, first: int) -> Iterator[Any]:
+        for i in range(first, len(self)):
+            self._given = i + 1
+            yield self._batch(order, i * self.batch_size)
+        self._given = None
 
     def _batch(self, order: np.ndarray[Any, Any] | None, start: int) -> Tensor | tuple[Tensor, ...]:
         rows = slice(start, start + self.batch_size)

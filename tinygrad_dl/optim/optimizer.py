@@ -6,7 +6,7 @@ A subclass writes the arithmetic of one parameter in augmented assignments, whic
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,6 +26,7 @@ class Optimizer:
     """
 
     elementwise: ClassVar[bool] = True  # the rule treats each element alone, so it may run over blocks
+    native: ClassVar[Callable[[Any, Any], bool] | None] = None  # takes the step if it can; the compiler fills it
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         self.defaults = defaults
@@ -114,6 +115,9 @@ class Optimizer:
                 self.state[p] = {"step": 0, **self.init_state(p, group)}
         if (tape := taping()) is not None:
             tape.optimize(self, ready)
+            return
+        native = type(self).native
+        if native is not None and native(self, ready):
             return
         for p, group in ready:
             state = self.state[p]

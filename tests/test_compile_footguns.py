@@ -406,3 +406,36 @@ def test_an_attribute_that_a_module_gets_later_is_seen():
     del model.factor
     assert step(x).numpy().tolist() == [1.0] * 3
     assert len(step.programs) == 2
+
+
+def test_a_parameter_that_gets_a_gradient_later_is_updated():
+    a, b = (tg.tensor([1.0], requires_grad=True) for _ in range(2))
+    optimizer = optim.SGD([a, b], lr=1.0)
+
+    @tg.compile
+    def step():
+        (a * a).sum().backward()
+        optimizer.step()
+        a.grad = None
+
+    step()
+    b.grad = tg.tensor([2.0])
+    step()
+    assert b.item() == -1.0
+    assert len(step.programs) == 2
+
+
+def test_groups_of_equal_options():
+    a, b = (tg.tensor(np.ones(3), requires_grad=True) for _ in range(2))
+    optimizer = optim.Adam([{"params": [a]}, {"params": [b]}], lr=0.1)
+
+    @tg.compile
+    def step():
+        optimizer.zero_grad()
+        (a * b).sum().backward()
+        optimizer.step()
+
+    for _ in range(3):
+        step()
+    np.testing.assert_allclose(a.detach().numpy(), 0.7, atol=0.01)  # Adam moves by the rate, about
+    np.testing.assert_array_equal(a.detach().numpy(), b.detach().numpy())

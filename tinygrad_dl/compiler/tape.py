@@ -224,6 +224,9 @@ class Tape:
 
     def optimize(self, optimizer: Any, ready: Sequence[tuple[Tensor, dict[str, Any]]]) -> None:
         """An optimizer's step: the rule of each parameter runs on Tensors and is written down."""
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                self.read_grad(p)  # one that has none now may have one later
         for members, group in _alike(optimizer, ready):
             number = next(i for i, g in enumerate(optimizer.param_groups) if g is group)  # comparing compares Tensors
             action = Optimize(optimizer, number, members)

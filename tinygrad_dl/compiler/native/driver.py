@@ -6,7 +6,8 @@ its own, which does the task of a number.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from ..axes import Graph, Node
 from ..fuse import Kernel
@@ -16,6 +17,14 @@ from .rounds import GRAIN, Round, Task, by_rows, shared
 
 _FLAGS = {False: 111, True: 112}  # CBLAS: as it lies, transposed
 _ROW_MAJOR = 101
+PART = 50  # rounds of one function: LLVM takes time that grows with the square of a function's length
+
+
+T = TypeVar("T")
+
+
+def _batched(sequence: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    return (sequence[i : i + size] for i in range(0, len(sequence), size))
 
 
 class Driver:
@@ -31,19 +40,26 @@ class Driver:
 
     def text(self, found: Sequence[Round]) -> str:
         """The function of some rounds."""
-        lines, helpers, loaded = list[str](), list[str](), dict[int, str]()
-        for tasks in found:
+        parts = [self._part(i, list(some)) for i, some in enumerate(_batched(found, PART))]
+        lines = [f"  call void @NAME.part{i}(ptr %table, ptr %state)" for i in range(len(parts))]
+        before, after = engine.WITHOUT_DENORMALS
+        body = "\n".join([*before, *(lines if self.threads == 1 else self._alone(lines)), *after])
+        return f"define void @NAME(ptr %table, ptr %state) {{\n{body}\n  ret void\n}}\n" + "".join(parts)
+
+    def _part(self, number: int, found: Sequence[Round]) -> str:
+        lines, helpers = list[str](), list[str]()
+        for i, tasks in enumerate(found):
             if shared(tasks, self.threads):
-                name = f"@NAME.round{len(helpers)}"
+                name = f"@NAME.round{number}.{len(helpers)}"
                 helpers.append(self._round(name, tasks))
                 arguments = f"ptr %state, i64 {len(tasks)}, ptr {name}, ptr %table"
                 lines.append(f"  call void inttoptr (i64 {pool.dispatch()} to ptr)({arguments})")
             else:
-                for task in tasks:
-                    lines += self._call(task, loaded)
-        before, after = engine.WITHOUT_DENORMALS
-        body = "\n".join([*before, *(lines if self.threads == 1 else self._alone(lines)), *after])
-        return f"define void @NAME(ptr %table, ptr %state) {{\n{body}\n  ret void\n}}\n" + "".join(helpers)
+                for j, task in enumerate(tasks):
+                    lines += self._call(task, f"t{i}.{j}.")
+        body = "\n".join(lines)
+        text = f"define void @NAME.part{number}(ptr %table, ptr %state) {{\n{body}\n  ret void\n}}\n"
+        return text + "".join(helpers)
 
     def _alone(self, lines: list[str]) -> list[str]:
         """With OpenBLAS's own threads idle meanwhile."""
@@ -55,13 +71,14 @@ class Driver:
         cases = " ".join(f"i64 {i}, label %task{i}" for i in range(len(tasks)))
         lines = ["entry:", f"  switch i64 %i, label %end [{cases}]"]
         for i, task in enumerate(tasks):
-            loaded: dict[int, str] = {}
-            lines += [f"task{i}:", *self._call(task, loaded, f"t{i}."), "  br label %end"]
+            lines += [f"task{i}:", *self._call(task, f"t{i}."), "  br label %end"]
         body = "\n".join([*lines, "end:"])
         return f"define void {name}(i64 %i, ptr %table) {{\n{body}\n  ret void\n}}\n"
 
-    def _call(self, task: Task, loaded: dict[int, str], prefix: str = "") -> list[str]:
+    def _call(self, task: Task, prefix: str) -> list[str]:
+        """A call; the names of its registers begin with the prefix."""
         lines: list[str] = []
+        loaded: dict[int, str] = {}  # for this call alone: what lives over many calls, LLVM takes long to place
 
         def pointer(slot: int, offset: int = 0, kind: str = "") -> str:
             if slot not in loaded:
@@ -88,7 +105,7 @@ class Driver:
             found = engine.product_routine(step.dtype.name)
             assert found is not None
             address = found
-            offsets, sizes = _part(step, task)
+            offsets, sizes = _piece(step, task)
             kind = "float" if step.dtype.itemsize == 4 else "double"
             a, b, y = (pointer(slot, offset, kind) for slot, offset in zip(slots, offsets, strict=True))
             arguments = _product(step, kind, sizes, a, b, y)
@@ -96,7 +113,7 @@ class Driver:
         return lines
 
 
-def _part(product: Node, task: Task) -> tuple[tuple[int, int, int], tuple[int, int]]:
+def _piece(product: Node, task: Task) -> tuple[tuple[int, int, int], tuple[int, int]]:
     """Of a part of a product: where its factors and its result begin, and its numbers of rows and columns."""
     m, k, n = product.shape
     first, second = product.transposed

@@ -1,4 +1,6 @@
-"""`functions`: text of LLVM functions as machine code in this process, each distinct text compiled once."""
+"""`functions`: text of LLVM functions as machine code in this process, each distinct text compiled once.
+
+What names no addresses is also kept on disk, see `store`."""
 
 from __future__ import annotations
 
@@ -10,8 +12,11 @@ import platform
 import threading
 from collections.abc import Sequence
 
+import llvmlite  # type: ignore[import-untyped]
 import llvmlite.binding as llvm  # type: ignore[import-untyped]
 import numpy as np
+
+from .store import Store
 
 _ATTRIBUTES = 'attributes #0 = { nounwind "prefer-vector-width"="512" "min-legal-vector-width"="512" }\n'
 _X86 = platform.machine().lower() in ("x86_64", "amd64")
@@ -59,6 +64,10 @@ def functions(texts: Sequence[str], declares: Sequence[str]) -> list[int]:
             parts = [text.replace("@NAME", f"@f{i}").replace(") {\n", ") #0 {\n") for i, text in enumerate(new)]
             module = llvm.parse_assembly("\n".join([head, *parts, *declares, _ATTRIBUTES]))
             engine = llvm.create_mcjit_compiler(module, machine)
+            if not any("inttoptr" in text for text in new):  # an address is another one in the next process
+                versions = (llvmlite.__version__, str(llvm.llvm_version_info))
+                store = Store(triple, cpu, features, *versions, _ATTRIBUTES, *parts)
+                engine.set_object_cache(lambda _, code: store.write(code), lambda _: store.read())
             engine.finalize_object()
             _addresses.update((text, engine.get_function_address(f"f{i}")) for i, text in enumerate(new))
             engine.detach()  # the code stays until the process ends; disposing of it then fails now and again

@@ -28,7 +28,7 @@ from .driver import Driver
 from .memory import ALIGNMENT, aligned, place
 from .operations import can_lower
 from .plan import Step, plan, root
-from .products import is_narrow, write_product
+from .products import is_ours, write_product
 from .rounds import Round, Task, rounds
 
 RELEASED = 1000.0  # microseconds, about, from which on other Python threads may run meanwhile
@@ -59,7 +59,7 @@ class Native:
         for step in self.plan.order:
             if isinstance(step, Kernel):
                 written[step] = write_kernel(step, self.graph, late)
-            elif step.kind == "gemm" and is_narrow(step):
+            elif step.kind == "gemm" and is_ours(step):
                 written[step] = write_product(step)
         units = {step: w.units for step, w in written.items()}
         self.threads = pool.threads()

@@ -1,7 +1,7 @@
 """Threads for the steps of compiled programs: `DISPATCH` runs numbered tasks, on this thread and on helpers.
 
 Whoever comes first takes the next task, so the caller finishes alone where no helper shows up, as beside a busy
-process. A helper spins for some 50 µs after its last task and then sleeps: OpenBLAS's own threads, which spin
+process. A helper spins for a millisecond after its last task and then sleeps: OpenBLAS's own threads, which spin
 for 30 ms, are not used meanwhile, since two spinning pools make a step three times as slow.
 """
 
@@ -23,7 +23,7 @@ _MACHINE = platform.machine().lower()
 _FUTEX = {"x86_64": 202, "amd64": 202, "aarch64": 98}.get(_MACHINE) if sys.platform == "linux" else None
 _PAUSE = "llvm.aarch64.hint(i32 1)" if _MACHINE == "aarch64" else "llvm.x86.sse2.pause()"
 DECLARES = ("declare void @llvm.aarch64.hint(i32)" if _MACHINE == "aarch64" else "declare void @llvm.x86.sse2.pause()",)
-SPINS = 1000  # pauses of 50 ns before a helper sleeps
+SPINS = 20_000  # pauses of 50 ns before a helper sleeps: rounds lie apart, and waking takes as long as a round
 
 # The state, by offset: the next task with the number of the round above it (0), tasks that are done (64), how many
 # there are (128), the function (136) and its argument (144), sleepers (192) and what they sleep on (196), whether a

@@ -1,37 +1,43 @@
-"""`write_product`: narrow matrix products as text of LLVM functions; OpenBLAS does the others.
+"""`write_product`: matrix products of up to middle size as text of LLVM functions; OpenBLAS does the others.
 
-One of up to 16 columns as the last layer of a classifier has runs at a quarter of OpenBLAS's speed there (28 of
-110 GFLOP/s for 256 × 784 × 10). Results are tiles in registers: of dot products along the inner size where both
-factors lie so, else of vectors along the columns. Like kernels, products take a range of rounds of their outer
-loop, so that threads can share them.
+Where a classifier's last layer has 10 columns, OpenBLAS runs at a third of its speed; a layer of 64 × 64 × 128 takes 10
+in place of 13 µs, one of 128 × 784 × 512 1,000 in place of 1,150. Above some 60 million multiplications it is faster.
+
+Results are tiles in registers: of dot products along the inner size where the result has few columns and both factors
+lie so, else of vectors along the columns. Of large factors, a strip of the second is copied to be contiguous, turned if
+it lies transposed, and the inner size and the rows are cut so that what is read again stays in the second cache (Goto
+and van de Geijn 2008, Anatomy of high-performance matrix multiplication). Like kernels, products take a range of rounds
+of their outer loop, so that threads can share them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from ..axes import Node
 from .codegen import Written
 from .ir import Code, Lanes
 
-NARROW = 16  # rows or columns at most
-UNROLLED = 128  # rows at most where the outer loop runs along the columns
+NARROW = 16  # columns at most of a tile of dot products
+LONGEST = 8192  # inner size at most: its pieces are written out
+LARGEST = 2**26  # multiplications: 512 × 784 × 2048 runs at 124 GFLOP/s here, and at 140 in OpenBLAS
+DIRECT = 2**15  # elements of a second factor that is small enough to be read where it lies
+DEPTH = 384  # of a piece of the inner size at most: a strip of it is 48 KB
+BLOCKS = 40  # tiles of rows that are done for one strip after another: their part of the first factor is 800 KB
 _REGISTERS = 24  # that hold a tile
 _INDEX = Lanes("i64")
 
 
-def is_narrow(product: Node) -> bool:
-    """Is it better computed here than by OpenBLAS? Few columns, or few rows, or a short sum of not too many rows."""
+def is_ours(product: Node) -> bool:
+    """Is it computed here? What has both factors transposed is OpenBLAS's in any case."""
     m, k, n = product.shape
-    first, second = product.transposed
-    if second:
-        return not first and min(m, n) <= NARROW
-    return n <= 64 // product.dtype.itemsize or (m <= UNROLLED and min(m, k) <= NARROW)
+    return not all(product.transposed) and k <= LONGEST and m * k * n <= LARGEST
 
 
 def write_product(product: Node) -> Written:
-    """The text of a narrow product."""
+    """The text of a product."""
     return _Writer(product).write()
 
 
@@ -44,6 +50,11 @@ class _Matrix:
     column: int
 
 
+def _even(size: int, most: int) -> int:
+    """The size of as few parts as there have to be, all about as large."""
+    return -(-size // -(-size // most))
+
+
 class _Writer:
     def __init__(self, product: Node) -> None:
         self.product, self.code = product, Code()
@@ -54,41 +65,149 @@ class _Writer:
         self.a = _Matrix("%a", 1, self.m) if first else _Matrix("%a", self.k, 1)
         self.b = _Matrix("%b", 1, self.k) if second else _Matrix("%b", self.n, 1)
         self.y = _Matrix("%y", self.n, 1)
-        self.along = second  # the inner size
-        if second and self.n > NARROW:  # it is the transposed product that has few columns
+        self.along = second and min(self.m, self.n) <= NARROW  # the inner size
+        if self.along and self.n > NARROW:  # it is the transposed product that has few columns
             self.y = _Matrix("%y", 1, self.n)
             self.a, self.b = _Matrix("%b", self.k, 1), _Matrix("%a", 1, self.k)
             self.m, self.n = self.n, self.m
+        self.copies = not self.along and (second or self.n * self.k > DIRECT)
         self.height, self.width = self._tile()
+        self.strip = self.width * self.lanes
 
     def _tile(self) -> tuple[int, int]:
         """Rows and columns of a tile; columns are vectors where the loop does not run along the inner size."""
         if self.along:
-            columns = -(-self.n // -(-self.n // 6))
-            return max(1, min(self.m, _REGISTERS // (columns + 1))), columns
-        if self.n <= self.lanes:
-            return min(self.m, _REGISTERS // 2), 1
-        vectors = 2 if self.m <= _REGISTERS // 2 else 1
-        return min(self.m, _REGISTERS // vectors), vectors
+            columns = _even(self.n, 6)
+            return _even(self.m, _REGISTERS // (columns + 1)), columns
+        vectors = 2 if self.n > self.lanes else 1
+        return _even(self.m, _REGISTERS // 2), vectors
 
     def write(self) -> Written:
-        body: Callable[[str, int], None] = self._rows if self.n <= self.lanes else self._columns
-        size, step = (self.m, self.height) if self.n <= self.lanes else (self.n, self.width * self.lanes)
+        self.code.declares.add("declare i64 @llvm.umin.i64(i64, i64)")
+        by_rows = self.along or self.n <= self.lanes
+        size, step = (self.m, self.height) if by_rows else (self.n, self.strip)
         if self.along:
-            body, size, step = self._dots, self.m, self.height
+            self._range(size, step, self._dots)
+        elif by_rows and not self.copies:
+            self._range(size, step, lambda row, rows: self._vectors((row, 0), rows, ("0", 0), [self.n], self.b, 0))
+        else:
+            self._panels()
+            size, step = self.n, self.strip
+        scratch = [_even(self.k, DEPTH) * self.strip * self.product.dtype.itemsize] if self.copies else []
+        arguments = f"ptr %a, ptr %b, ptr %y, {'ptr %s0, ' * self.copies}i64 %first, i64 %last"
+        text = f"define void @NAME({arguments}) {{\nentry:\n{self.code.text()}\n  ret void\n}}\n"
+        pointers = [*self.product.nodes, self.product]
+        return Written(text, self.code.declares, pointers, scratch, True, -(-size // step))
+
+    def _range(self, size: int, step: int, body: Callable[[str, int], None]) -> None:
+        """Rounds first to last of an outer loop over so many rows or columns, of which each takes a step."""
         full, rest = divmod(size, step)
         code = self.code
-        code.declares.add("declare i64 @llvm.umin.i64(i64, i64)")
-        code.do(f"%end = call i64 @llvm.umin.i64(i64 %last, i64 {full})")
         if full:
-            self._loop("%first", "%end", lambda i: body(code.binary("mul", _INDEX, i, step), step))
+            end = code.let(f"call i64 @llvm.umin.i64(i64 %last, i64 {full})")
+            self._loop("%first", end, lambda i: body(code.binary("mul", _INDEX, i, step), step))
         if rest:
-            code.do(f"%behind = icmp ugt i64 %last, {full}")
-            code.do("%once = zext i1 %behind to i64")
-            self._loop("0", "%once", lambda _: body(str(full * step), rest))
-        arguments = "ptr %a, ptr %b, ptr %y, i64 %first, i64 %last"
-        text = f"define void @NAME({arguments}) {{\nentry:\n{code.text()}\n  ret void\n}}\n"
-        return Written(text, code.declares, [*self.product.nodes, self.product], [], True, full + bool(rest))
+            behind = code.let(f"icmp ugt i64 %last, {full}")
+            once = code.let(f"zext i1 {behind} to i64")
+            self._loop("0", once, lambda _: body(str(full * step), rest))
+
+    # ---- panels
+
+    def _panels(self) -> None:
+        """The result by pieces of the inner size, blocks of rows, strips of columns and tiles, from the outside."""
+        full, rest = divmod(self.m, self.height)
+        depth = _even(self.k, DEPTH)
+        for start in range(0, self.k, depth):
+            piece = start, min(depth, self.k - start)
+            if full:
+                self._loop("0", str(-(-full // BLOCKS)), partial(self._block, full, piece))
+            if rest:
+                self._range(self.n, self.strip, partial(self._strip, piece, ("0", full * self.height), rest))
+
+    def _block(self, full: int, piece: tuple[int, int], number: str) -> None:
+        """A block of tiles of full height: of one strip of columns after another."""
+        code = self.code
+        start = code.binary("mul", _INDEX, number, BLOCKS)
+        end = code.let(f"call i64 @llvm.umin.i64(i64 {code.binary('add', _INDEX, start, BLOCKS)}, i64 {full})")
+        self._range(self.n, self.strip, partial(self._strip, piece, (start, end), self.height))
+
+    def _strip(
+        self, piece: tuple[int, int], where: tuple[str, int] | tuple[str, str], rows: int, column: str, columns: int
+    ) -> None:
+        """Some columns of one tile, or of a range of tiles."""
+        widths = [self.lanes] * (columns // self.lanes) + ([columns % self.lanes] if columns % self.lanes else [])
+        b, place = self.b, (column, 0)
+        if self.copies:
+            (self._turn if self.b.row == 1 else self._copy)(column, widths, piece)
+            b, place = _Matrix("%s0", self.strip, 1), ("0", 0)
+
+        def tile(row: tuple[str, int]) -> None:
+            self._vectors(row, rows, (column, 0), widths, b, piece[0], piece[1], place)
+
+        start, end = where
+        if isinstance(end, str):
+            self._loop(start, end, lambda i: tile((self.code.binary("mul", _INDEX, i, rows), 0)))
+        else:
+            tile((start, end))
+
+    def _copy(self, column: str, widths: list[int], piece: tuple[int, int]) -> None:
+        """A strip of the second factor, made contiguous."""
+        target = _Matrix("%s0", self.strip, 1)
+
+        def row(i: str) -> None:
+            for j, width in enumerate(widths):
+                lanes = Lanes(self.kind, width)
+                x = self._load(lanes, self.b, (i, piece[0]), (column, j * self.lanes))
+                self._store(lanes, x, target, (i, 0), ("0", j * self.lanes))
+
+        self._loop("0", str(piece[1]), row)
+
+    def _turn(self, column: str, widths: list[int], piece: tuple[int, int]) -> None:
+        """A strip of the second factor, of which a column is contiguous in memory, as contiguous rows: in blocks that
+        fill as many registers as they have lanes, each of log2(lanes) steps exchanges parts of two of them."""
+        target, size = _Matrix("%s0", self.strip, 1), self.lanes
+        start, depth = piece
+
+        def block(at: tuple[str, int], length: int) -> None:
+            for j, width in enumerate(widths):
+                found = [
+                    self._widened(self._load(Lanes(self.kind, length), self.b, at, (column, j * size + i)), length)
+                    for i in range(width)
+                ]
+                rows = self._exchanged(found + ["poison"] * (size - width))
+                for i in range(length):
+                    self._store(Lanes(self.kind, size), rows[i], target, (at[0], at[1] - start + i), ("0", j * size))
+
+        if depth >= size:
+            whole = str(depth // size)
+            self._loop("0", whole, lambda i: block((self.code.binary("mul", _INDEX, i, size), start), size))
+        if depth % size:
+            block(("0", start + depth - depth % size), depth % size)
+
+    def _widened(self, x: str, length: int) -> str:
+        if length == self.lanes:
+            return x
+        lanes = Lanes(self.kind, length)
+        if length == 1:
+            return self.code.let(f"insertelement <{self.lanes} x {self.kind}> poison, {self.kind} {x}, i64 0")
+        chosen = ", ".join(f"i32 {i}" if i < length else "i32 poison" for i in range(self.lanes))
+        return self.code.let(f"shufflevector {lanes.type} {x}, {lanes.type} poison, <{self.lanes} x i32> <{chosen}>")
+
+    def _exchanged(self, rows: list[str]) -> list[str]:
+        """A square of registers, turned."""
+        size, step, kind = self.lanes, 1, Lanes(self.kind, self.lanes).type
+        while step < size:
+            for i in (i for i in range(size) if not i & step):
+                low, high = rows[i], rows[i + step]
+                kept = [j if not j & step else size + j - step for j in range(size)]
+                for place, numbers in ((i, kept), (i + step, [j + step for j in kept])):
+                    chosen = ", ".join(f"i32 {j}" for j in numbers)
+                    text = f"shufflevector {kind} {low}, {kind} {high}, <{size} x i32> <{chosen}>"
+                    rows[place] = self.code.let(text)
+            step *= 2
+        return rows
+
+    # ---- tiles
 
     def _dots(self, row: str, rows: int) -> None:
         """Some rows of the result, tile by tile."""
@@ -125,33 +244,45 @@ class _Writer:
         call = f"call reassoc {self.kind} {name}({self.kind} {one.operand(start)}, {lanes.type} {x})"
         return self.code.let(call)
 
-    def _rows(self, row: str, rows: int) -> None:
-        """Some rows of the result, each one vector."""
-        self._vectors((row, 0), rows, "0", [self.n])
-
-    def _columns(self, column: str, columns: int) -> None:
-        """Some columns of the result, tile by tile."""
-        widths = [self.lanes] * (columns // self.lanes) + ([columns % self.lanes] if columns % self.lanes else [])
-        for row in range(0, self.m, self.height):
-            self._vectors(("0", row), min(self.height, self.m - row), column, widths)
-
-    def _vectors(self, row: tuple[str, int], rows: int, column: str, widths: list[int]) -> None:
-        """A tile of the result: a sum over the inner size of a column's numbers times a row's vectors."""
+    def _vectors(
+        self,
+        row: tuple[str, int],
+        rows: int,
+        column: tuple[str, int],
+        widths: list[int],
+        b: _Matrix,
+        start: int,
+        depth: int | None = None,
+        place: tuple[str, int] = ("0", 0),
+    ) -> None:
+        """A tile of the result: a sum over a piece of the inner size of a column's numbers times a row's vectors, which
+        stand at `place` of b. Pieces after the first add to what is there."""
         kinds = [Lanes(self.kind, w) for w in widths]
         places = [(i, j) for i in range(rows) for j in range(len(kinds))]
+        skipped = start if b is self.b else 0
 
         def add(at: str, sums: list[str]) -> list[str]:
-            ys = [self._load(kind, self.b, (at, 0), (column, j * self.lanes)) for j, kind in enumerate(kinds)]
-            xs = [self._load(Lanes(self.kind), self.a, (row[0], row[1] + i), (at, 0)) for i in range(rows)]
+            ys = [
+                self._load(kind, b, (at, skipped), (place[0], place[1] + j * self.lanes))
+                for j, kind in enumerate(kinds)
+            ]
+            xs = [self._load(Lanes(self.kind), self.a, (row[0], row[1] + i), (at, start)) for i in range(rows)]
             wide = {(i, kind): self._spread(xs[i], kind) for i in range(rows) for kind in set(kinds)}
             return [
                 self.code.fma(kinds[j], wide[i, kinds[j]], ys[j], s) for (i, j), s in zip(places, sums, strict=True)
             ]
 
-        zeros = [kinds[j].constant(0.0) for _, j in places]
-        sums = self._carried(self.k, [kinds[j] for _, j in places], zeros, add, 1)
+        def at(i: int, j: int) -> tuple[tuple[str, int], tuple[str, int]]:
+            return (row[0], row[1] + i), (column[0], column[1] + j * self.lanes)
+
+        if start:
+            before = [self._load(kinds[j], self.y, *at(i, j)) for i, j in places]
+        else:
+            before = [kinds[j].constant(0.0) for _, j in places]
+        count = self.k if depth is None else depth
+        sums = self._carried(count, [kinds[j] for _, j in places], before, add, 1)
         for (i, j), x in zip(places, sums, strict=True):
-            self._store(kinds[j], x, self.y, (row[0], row[1] + i), (column, j * self.lanes))
+            self._store(kinds[j], x, self.y, *at(i, j))
 
     def _spread(self, x: str, lanes: Lanes) -> str:
         if lanes.width == 1:

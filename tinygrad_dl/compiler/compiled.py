@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import scope
 from .._source import describe
 from .._tensor import Tensor
 from ..graph import Handle, wrap
@@ -60,7 +61,7 @@ class Compiled:
         return self if instance is None else functools.partial(self, instance)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if taping() is not None:  # inside another compiled function it is part of that
+        if scope.observers and taping() is not None:  # inside another compiled function it is part of that
             return self.function(*args, **kwargs)
         with self._lock:
             latest = None if kwargs else self._latest

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import graph
+from .. import graph, scope
 from .._source import user_line
 from ..graph import Handle, Leaf, next_order, wrap
 from ..scope import watching
@@ -95,8 +95,8 @@ class Recorded:
                 arrays[i] = draw.array
             for _, tensor in self.gradients:
                 tensor._grad = None  # its memory may be used again
-            watch = watching()
-            outputs = self.run(arrays) if watch is None else watch.replay(self.program, self.run, arrays)
+            watch = scope.observers and watching()
+            outputs = self.run(arrays) if not watch else watch.replay(self.program, self.run, arrays)
         except BaseException:
             actions.undo()
             raise
@@ -111,7 +111,9 @@ class Recorded:
         """The inputs as they are now, besides what is drawn. Raises Changed if one does not fit.
 
         Tensors are looked at by functions in C, 50 ns each, and one by one only if an array is another than before."""
-        if self.actions.moved() or not all(map(is_, map(getitem, self.tables, self.names), self.tensors)):
+        if self.tensors and (
+            self.actions.moved() or not all(map(is_, map(getitem, self.tables, self.names), self.tensors))
+        ):
             self._resolve()
         arrays = self.arrays
         for i, tensor in self.old_gradients:

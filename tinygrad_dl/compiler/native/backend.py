@@ -78,6 +78,7 @@ class Native:
         self.blank = [_NOTHING] * len(self.graph.constants)
         self.made = [(self.slots[node], values[i].shape, values[i].dtype) for i, node in self.fresh]
         self.new: list[Array] = [_NOTHING] * len(self.made)  # of the last call, used again if nobody has them
+        self.spare: list[tuple[Array, int]] = [(_NOTHING, 0)] * len(self.made)  # of an earlier call, with addresses
         self.alone = [_ALONE] * len(self.made)
         self.passing = [n for n, (i, _) in enumerate(self.fresh) if i in self.program.updates]
         first = len(self.seen) + len(self.blank)
@@ -236,11 +237,15 @@ class Native:
         return outputs
 
     def _renew(self) -> None:
-        """New memory for outputs in place of what somebody still has."""
+        """Other memory for outputs that somebody still has: that of the call before, if it is free by now."""
         for n, (slot, shape, dtype) in enumerate(self.made):
-            if [*map(getrefcount, self.new[n : n + 1])] != [_ALONE + 1]:
-                array = self.new[n] = np.empty(shape, dtype)
-                self.table[slot] = array.__array_interface__["data"][0]
+            if getrefcount(self.new[n]) > _LISTED:
+                array, address = self.spare[n]
+                if getrefcount(array) > _LISTED + 1:
+                    array = np.empty(shape, dtype)
+                    address = array.__array_interface__["data"][0]
+                self.spare[n] = self.new[n], self.table[slot]
+                self.new[n], self.table[slot] = array, address
 
     def _copy(self, i: int, node: Node, memory: list[Array]) -> Array:
         return self._memory(node, memory).copy().reshape(self.program.outputs[i].shape)
@@ -266,7 +271,8 @@ class Native:
 _NOTHING: Array = np.empty(0)
 
 
-_ALONE = next(map(getrefcount, [np.empty(0)]))  # differs between Python versions
+_LIST = [np.empty(0)]  # how many refer to an array in a list differs between Python's versions
+_ALONE, _LISTED = next(map(getrefcount, _LIST)), getrefcount(_LIST[0])
 
 
 def _is_native(tasks: Round) -> bool:

@@ -29,7 +29,7 @@ from .memory import ALIGNMENT, aligned, place
 from .operations import can_lower
 from .plan import Step, plan, root
 from .products import is_ours, write_product
-from .rounds import Round, Task, rounds
+from .rounds import Round, Task, rounds, shared
 
 RELEASED = 1000.0  # microseconds, about, from which on other Python threads may run meanwhile
 
@@ -183,7 +183,7 @@ class Native:
 
     def _call(self, entry: Any) -> Callable[[list[Array]], None]:
         address, threads = self.address, self.threads
-        if threads == 1:
+        if not any(shared(tasks, threads) for tasks in self.rounds):
             return lambda arrays: entry(address, None)
         return lambda arrays: entry(address, pool.state(threads))
 

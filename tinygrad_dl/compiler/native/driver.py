@@ -43,7 +43,8 @@ class Driver:
         parts = [self._part(i, list(some)) for i, some in enumerate(_batched(found, PART))]
         lines = [f"  call void @NAME.part{i}(ptr %table, ptr %state)" for i in range(len(parts))]
         before, after = engine.WITHOUT_DENORMALS
-        body = "\n".join([*before, *(lines if self.threads == 1 else self._alone(lines)), *after])
+        products = any(task.step not in self.code for tasks in found for task in tasks)
+        body = "\n".join([*before, *(self._alone(lines) if products and self.threads > 1 else lines), *after])
         return f"define void @NAME(ptr %table, ptr %state) {{\n{body}\n  ret void\n}}\n" + "".join(parts)
 
     def _part(self, number: int, found: Sequence[Round]) -> str:

@@ -12,10 +12,11 @@ from wrong_rules import CATALOGUE, UNNAMED, op
 import tinygrad_dl as tg
 from tinygrad_dl._gradcheck.causes import FACTS, REPAIRS
 from tinygrad_dl._gradcheck.diagnosis import diagnose
-from tinygrad_dl._gradcheck.operation import Operation, Randomness, behind, operations_of
+from tinygrad_dl._gradcheck.operation import Operation, Randomness, operations_of
 from tinygrad_dl._gradcheck.suspect import Suspect
 from tinygrad_dl._gradcheck.verdict import Verdict, judge
 from tinygrad_dl.checking import gradcheck
+from tinygrad_dl.graph import behind
 
 
 @cache

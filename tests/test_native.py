@@ -472,3 +472,28 @@ def test_numpy_takes_what_lies_otherwise_than_its_kernel_has_it() -> None:
     x = w.input(np.arange(4, dtype=F64).reshape(2, 1, 2))
     y = w(np.divide, w(BROADCAST, x, shape=(2, 3, 2)), 2)
     check(w.program(w(CUMSUM, y, axis=0)), w.arrays, parts=None)
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 4), (40, 24, 33), (70, 90, 7), (600, 500, 300)])
+@pytest.mark.parametrize("number", [2, 3])
+def test_products_are_added_to_each_other(shape: tuple[int, int, int], number: int) -> None:
+    m, k, n = shape
+    w, rng = Writer(), np.random.default_rng(0)
+    products = []
+    for i in range(number):
+        a, b = w.input(rng.normal(size=(m, k) if i % 2 else (k, m))), w.input(rng.normal(size=(k, n)))
+        products.append(w(MATMUL, a if i % 2 else w(TRANSPOSE, a, axes=(1, 0)), b))
+    total = products[0]
+    for y in products[1:]:
+        total = w(np.add, y, total)
+    native = check(w.program(total, w(np.exp, w(np.multiply, total, 1e-3))), w.arrays, tolerance=1e-12)
+    assert native.kernels == 1
+
+
+def test_products_that_something_else_reads_are_not_overwritten() -> None:
+    w = Writer()
+    a, b = w.input(np.arange(12.0).reshape(3, 4)), w.input(np.arange(8.0).reshape(4, 2))
+    x, y = w(MATMUL, a, b), w(MATMUL, w(np.add, a, 1), b)
+    check(w.program(w(np.add, x, y), x), w.arrays, tolerance=1e-12)
+    z = w(MATMUL, w(np.add, a, 2), b)
+    check(w.program(w(np.add, z, z), w(np.add, w(RESHAPE, x, shape=(2, 3)), 1)), w.arrays, tolerance=1e-12)

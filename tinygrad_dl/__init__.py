@@ -13,7 +13,7 @@ from .primitive import fused as fused, primitive as primitive
 from .checking import GradcheckError as GradcheckError, gradcheck as gradcheck
 from .compiler import Compiled as Compiled, compile as compile
 from .drawing import Drawing as Drawing, draw as draw
-from .insight import check_graph as check_graph, detect_nan as detect_nan, why as why
+from .insight import check_graph as check_graph, detect_nan as detect_nan, doctor as doctor, why as why
 from .files import load as load, save as save
 from .random import seed as seed
 from . import data as data, nn as nn, optim as optim, random as random, train as train

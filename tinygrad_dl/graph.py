@@ -152,6 +152,17 @@ class Output(Node):
             self.output = siblings[index]
 
 
+def behind(roots: Sequence[Node]) -> list[Node]:
+    """All nodes that lead to the roots, in the order in which they were made."""
+    found, stack = set(roots), list(roots)
+    while stack:
+        for parent in stack.pop().parents:
+            if parent is not None and parent not in found:
+                found.add(parent)
+                stack.append(parent)
+    return sorted(found, key=lambda node: node.order)
+
+
 def _references(handle: Handle) -> int:
     return getrefcount(handle.data)
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..autodiff import propagate
+from ..graph import behind
 from .causes import FACTS, REPAIRS
 from .cuts import DIRECTIONS, Mending, cuts
-from .operation import Operation, Randomness, behind, operations_of
+from .operation import Operation, Randomness, operations_of
 from .suspect import Cause, Suspect, suspects
 from .verdict import FLOAT32, KERNEL_WRITES, Verdict, judge
 

@@ -105,17 +105,6 @@ class Randomness:
             self._weights, self._steps = frozen(drawn), STEP * drawn
 
 
-def behind(roots: Sequence[Node]) -> list[Node]:
-    """All nodes that lead to the roots, in the order in which they were made."""
-    found, stack = set(roots), list(roots)
-    while stack:
-        for parent in stack.pop().parents:
-            if parent is not None and parent not in found:
-                found.add(parent)
-                stack.append(parent)
-    return sorted(found, key=lambda node: node.order)
-
-
 def operations_of(nodes: Sequence[Node]) -> Iterator[Operation | tuple[Node, str]]:
     """The operations among nodes, in the order in which they ran, or why one cannot be run again.
 

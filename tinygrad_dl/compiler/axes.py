@@ -25,7 +25,8 @@ class Node:
 
     kind: `input`, `map` (elementwise), `reduce`, `gemm`, `view` (the same memory in another shape) or `opaque`.
     layout: the axes that it varies along, in memory order. over: the axes that a reduction takes away.
-    transposed: how the factors of a product lie in memory; shape: its (rows, inner size, columns).
+    transposed: how the factors of a product lie in memory; shape: its (rows, inner size, columns). A third argument
+    of a product is one to whose memory it is added.
     instruction: what NumPy runs for an opaque node."""
 
     __slots__ = ("args", "dtype", "instruction", "kind", "layout", "name", "number", "over", "shape", "transposed")
@@ -41,6 +42,14 @@ class Node:
 
     def __repr__(self) -> str:
         return f"n{self.number} {self.kind} {self.name} {self.dtype} {self.layout}"
+
+    @property
+    def shows(self) -> Node | None:
+        """The node whose memory this one's is, if it has none of its own."""
+        if self.kind == "view" or (self.kind == "gemm" and len(self.args) == 3):
+            found: Node = self.args[-1]
+            return found
+        return None
 
     @property
     def nodes(self) -> list[Node]:

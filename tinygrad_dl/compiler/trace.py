@@ -25,6 +25,8 @@ class Tracer:
         self.reads: dict[Value, Read] = {}
         self.makers = {v: step for step in program.body for v in step.outputs}
         self.flipped = _flipped_products(program)
+        self.uses = program.uses()
+        self.products: dict[Value, Node] = {}  # that are read once
 
     def trace(self) -> Graph:
         inputs = [self.fresh("input", v) for v in self.program.inputs]
@@ -65,7 +67,7 @@ class Tracer:
             self.reduction(step, y)
         elif name == "bits":
             self.fresh("map", y, name, self.arguments(step))
-        elif not self.elementwise(step, y):
+        elif not (name == "add" and self.accumulation(step, y)) and not self.elementwise(step, y):
             self.opaque(step)
 
     def arguments(self, step: Instruction) -> list[Any]:
@@ -102,6 +104,22 @@ class Tracer:
 
     def varies(self, node: Node) -> set[Axis]:
         return {self.axes.find(a) for a in node.layout}
+
+    def accumulation(self, step: Instruction, y: Value) -> bool:
+        """The sum of two products that nothing else reads: the later one adds to the memory of the earlier."""
+        products = [self.products.get(a) for a in step.inputs]
+        first, second = products if len(products) == 2 else (None, None)
+        if first is None or second is None or first is second or first.layout != second.layout:
+            return False
+        (_, axes), (_, others) = (self.reads[a] for a in step.inputs)
+        if not all(a is None or (b is not None and self.axes.join(a, b)) for a, b in zip(axes, others, strict=True)):
+            return False
+        first, second = sorted((first, second), key=self.nodes.index)
+        second.args = (*second.args, first)
+        self.reads[y] = second, axes
+        if self.uses[y] == 1:
+            self.products[y] = second
+        return True
 
     def elementwise(self, step: Instruction, y: Value) -> bool:
         dims: list[Axis | None] = [None] * y.ndim
@@ -170,6 +188,9 @@ class Tracer:
         else:
             axes = self.product_node(b, a, flipped, True)
             self.reads[y] = self.reads[flipped][0], axes[::-1]
+        made = y if flipped is None else flipped
+        if all(self.uses[v] == 1 for v in {y, made}):
+            self.products[made] = self.reads[made][0]
 
     def product_node(self, a: Value, b: Value, y: Value, flip: bool) -> tuple[Axis | None, ...]:
         (x, first), (z, second) = self.operand(a), self.operand(b)

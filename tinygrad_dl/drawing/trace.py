@@ -11,7 +11,7 @@ import numpy as np
 
 from .._source import describe_line
 from .._tensor import Tensor
-from ..graph import Array, Leaf, Node, Output
+from ..graph import Array, Leaf, Node, Output, behind
 from ..nn.state import named_state
 from ..scope import Path
 
@@ -61,23 +61,12 @@ class Graph:
 
 def trace(roots: Sequence[Tensor], inputs: Iterable[Any] = (), marks: Mapping[Node, Mark] = NO_MARKS) -> Graph:
     """The graph behind tensors; `inputs` are leaves to be shown as inputs rather than as parameters."""
-    nodes = _nodes([t.node for t in roots if t.node is not None])
+    nodes = behind([t.node for t in roots if t.node is not None])
     tracer = _Tracer(nodes, {id(t) for t in inputs})
     graph = tracer.run(roots)
     for node, mark in marks.items():
         tracer.boxes[node].mark = mark
     return graph
-
-
-def _nodes(roots: list[Node]) -> list[Node]:
-    """All nodes that lead to the roots, in the order in which they were made."""
-    found, todo = set(roots), list(roots)
-    while todo:
-        for parent in todo.pop().parents:
-            if parent is not None and parent not in found:
-                found.add(parent)
-                todo.append(parent)
-    return sorted(found, key=lambda node: node.order)
 
 
 class _Tracer:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._gradcheck.diagnosis import Diagnosis, diagnose
-from .._gradcheck.operation import Operation, Randomness, behind, operations_of
+from .._gradcheck.operation import Operation, Randomness, operations_of
 from .._gradcheck.verdict import Verdict, judge
 from .._source import describe, describe_line
 from .._tensor import Tensor
@@ -17,7 +17,7 @@ from ..drawing import Drawing
 from ..drawing.outline import fold
 from ..drawing.source import dot
 from ..drawing.trace import Mark, trace
-from ..graph import Node
+from ..graph import Node, behind
 from ..scope import taping, watched_by, within
 
 COLOURS = {  # from the gravest verdict

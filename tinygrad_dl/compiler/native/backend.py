@@ -146,7 +146,9 @@ class Native:
             end = 0
             for task in tasks:
                 w = written.get(task.step)
-                nodes = (*task.step.nodes, task.step) if isinstance(task.step, Node) else written[task.step].pointers
+                nodes = (
+                    (*task.step.nodes[:2], task.step) if isinstance(task.step, Node) else written[task.step].pointers
+                )
                 self.pointers[task] = [self.slots[root(n)] for n in nodes]
                 for n in w.scratch if w else ():
                     self.pointers[task].append(first + len(offsets))

@@ -131,4 +131,5 @@ def _product(product: Node, kind: str, sizes: tuple[int, int], a: str, b: str, y
     flags = [f"i32 {x}" for x in (_ROW_MAJOR, _FLAGS[first], _FLAGS[second])]
     left, right = f"i64 {m if first else k}", f"i64 {k if second else n}"
     numbers = [f"i64 {x}" for x in (*sizes, k)]
-    return [*flags, *numbers, f"{kind} 1.0", a, left, b, right, f"{kind} 0.0", y, f"i64 {n}"]
+    scale = "0.0" if product.shows is None else "1.0"
+    return [*flags, *numbers, f"{kind} 1.0", a, left, b, right, f"{kind} {scale}", y, f"i64 {n}"]

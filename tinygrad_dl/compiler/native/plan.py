@@ -27,6 +27,13 @@ class Plan:
 
 def root(node: Node) -> Node:
     """The node whose memory a node is a view of."""
+    while (shown := node.shows) is not None:
+        node = shown
+    return node
+
+
+def _made(node: Node) -> Node:
+    """The node that a view shows, as it is when every product has been added."""
     while node.kind == "view":
         node = node.nodes[0]
     return node
@@ -57,13 +64,19 @@ class _Planner:
         for x, found in self.readers.items():
             if x in self.maker:
                 self.after[self.maker[x]] |= found - {self.maker[x]}
+        for i, step in enumerate(self.steps):  # what is added to must be complete
+            for x in step.inputs if isinstance(step, Kernel) else step.nodes:
+                last = self.maker.get(_made(x))
+                if last not in (None, i):
+                    self.after[last].add(i)
 
     def overwrites(self) -> dict[Node, Node]:
         found: dict[Node, Node] = {}
         for i, j in self.program.updates.items():
             new, old = root(self.graph.outputs[i]), self.graph.inputs[j]
             same = self.program.outputs[i].shape == self.program.inputs[j].shape
-            if same and new in self.maker and new not in found and self._overwrites(new, old):
+            whole = new is _made(self.graph.outputs[i])
+            if same and whole and new in self.maker and new not in found and self._overwrites(new, old):
                 found[new] = old
         return found
 

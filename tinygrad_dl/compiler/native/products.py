@@ -65,6 +65,7 @@ class _Writer:
         self.a = _Matrix("%a", 1, self.m) if first else _Matrix("%a", self.k, 1)
         self.b = _Matrix("%b", 1, self.k) if second else _Matrix("%b", self.n, 1)
         self.y = _Matrix("%y", self.n, 1)
+        self.adds = product.shows is not None
         self.along = second and min(self.m, self.n) <= NARROW  # the inner size
         if self.along and self.n > NARROW:  # it is the transposed product that has few columns
             self.y = _Matrix("%y", 1, self.n)
@@ -96,7 +97,7 @@ class _Writer:
         scratch = [_even(self.k, DEPTH) * self.strip * self.product.dtype.itemsize] if self.copies else []
         arguments = f"ptr %a, ptr %b, ptr %y, {'ptr %s0, ' * self.copies}i64 %first, i64 %last"
         text = f"define void @NAME({arguments}) {{\nentry:\n{self.code.text()}\n  ret void\n}}\n"
-        pointers = [*self.product.nodes, self.product]
+        pointers = [*self.product.nodes[:2], self.product]
         return Written(text, self.code.declares, pointers, scratch, True, -(-size // step))
 
     def _range(self, size: int, step: int, body: Callable[[str, int], None]) -> None:
@@ -215,7 +216,10 @@ class _Writer:
             columns = min(self.width, self.n - column)
             sums = self._reduced(row, rows, column, columns)
             for (i, j), x in sums.items():
-                self._store(Lanes(self.kind), x, self.y, (row, i), ("0", column + j))
+                one = Lanes(self.kind)
+                if self.adds:
+                    x = self.code.fadd(one, x, self._load(one, self.y, (row, i), ("0", column + j)))
+                self._store(one, x, self.y, (row, i), ("0", column + j))
 
     def _reduced(self, row: str, rows: int, column: int, columns: int) -> dict[tuple[int, int], str]:
         lanes, left = Lanes(self.kind, self.lanes), self.k % self.lanes
@@ -275,7 +279,7 @@ class _Writer:
         def at(i: int, j: int) -> tuple[tuple[str, int], tuple[str, int]]:
             return (row[0], row[1] + i), (column[0], column[1] + j * self.lanes)
 
-        if start:
+        if start or self.adds:
             before = [self._load(kinds[j], self.y, *at(i, j)) for i, j in places]
         else:
             before = [kinds[j].constant(0.0) for _, j in places]

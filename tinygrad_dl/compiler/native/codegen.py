@@ -100,34 +100,15 @@ class _Writer:
         self, count: int | str, carried: Sequence[Register], body: Callable[[str, list[Register]], list[Register]]
     ) -> list[Register]:
         """Run the body `count` times; it is told its number and the registers that it carries on."""
-        code = self.code
         if count == 1:
             return body("0", list(carried))
-        name, outside = code.fresh("l"), code.lines
-        index = code.fresh("%i")
-        inside = [Register(code.fresh("%c"), r.lanes, r.dtype) for r in carried]
-        lines: list[str] = []
-        code.lines = lines
-        after = body(index, inside)
-        code.lines = outside
-        code.do(f"br label %{name}.before")
-        code.label(f"{name}.before")
-        code.do(f"br label %{name}.head")
-        code.label(f"{name}.head")
-        code.do(f"{index} = phi i64 [0, %{name}.before], [{index}.next, %{name}.end]")
-        for start, here, end in zip(carried, inside, after, strict=True):
-            sources = f"[{start.name}, %{name}.before], [{end.name}, %{name}.end]"
-            code.do(f"{here.name} = phi {here.lanes.type} {sources}")
-        code.do(f"{index}.more = icmp ult i64 {index}, {count}")
-        code.do(f"br i1 {index}.more, label %{name}.body, label %{name}.after")
-        code.label(f"{name}.body")
-        code.lines += lines
-        code.do(f"br label %{name}.end")
-        code.label(f"{name}.end")
-        code.do(f"{index}.next = add i64 {index}, 1")
-        code.do(f"br label %{name}.head")
-        code.label(f"{name}.after")
-        return inside
+
+        def registers(names: Sequence[str]) -> list[Register]:
+            return [Register(name, r.lanes, r.dtype) for name, r in zip(names, carried, strict=True)]
+
+        kinds, names = [r.lanes for r in carried], [r.name for r in carried]
+        after = self.code.loop("0", str(count), kinds, names, lambda i, x: [r.name for r in body(i, registers(x))])
+        return registers(after)
 
     @contextmanager
     def at(self, level: int) -> Iterator[None]:

@@ -11,6 +11,7 @@ over the text: one call is one instruction.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 Operand = str | float
@@ -119,6 +120,39 @@ class Code:
 
     def label(self, name: str) -> None:
         self.lines.append(f"{name}:")
+
+    def loop(
+        self,
+        start: str,
+        end: str,
+        kinds: Sequence[Lanes],
+        carried: Sequence[str],
+        body: Callable[[str, list[str]], Sequence[str]],
+    ) -> list[str]:
+        """Run the body for each number from the start until before the end. It is told the number and the registers
+        that it carries on, and returns those of the next round; the result is what they are at last."""
+        name, index = self.fresh("l"), self.fresh("%i")
+        inside = [self.fresh("%c") for _ in carried]
+        outside, self.lines = self.lines, []
+        after = body(index, inside)
+        lines, self.lines = self.lines, outside
+        self.do(f"br label %{name}.before")
+        self.label(f"{name}.before")
+        self.do(f"br label %{name}.head")
+        self.label(f"{name}.head")
+        self.do(f"{index} = phi i64 [{start}, %{name}.before], [{index}.next, %{name}.end]")
+        for kind, here, first, following in zip(kinds, inside, carried, after, strict=True):
+            self.do(f"{here} = phi {kind.type} [{first}, %{name}.before], [{following}, %{name}.end]")
+        self.do(f"{index}.more = icmp ult i64 {index}, {end}")
+        self.do(f"br i1 {index}.more, label %{name}.body, label %{name}.after")
+        self.label(f"{name}.body")
+        self.lines += lines
+        self.do(f"br label %{name}.end")
+        self.label(f"{name}.end")
+        self.do(f"{index}.next = add i64 {index}, 1")
+        self.do(f"br label %{name}.head")
+        self.label(f"{name}.after")
+        return inside
 
     def binary(self, instruction: str, lanes: Lanes, a: Operand, b: Operand) -> str:
         """`add`, `fmul nsz`, `shl`, `xor`: any instruction of two operands and their type."""

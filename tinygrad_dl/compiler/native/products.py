@@ -315,7 +315,7 @@ class _Writer:
         self.code.do(f"store {lanes.type} {x}, ptr {address}, align {self.product.dtype.itemsize}")
 
     def _loop(self, start: str, end: str, body: Callable[[str], None]) -> None:
-        self._run(start, end, [], [], lambda i, _: body(i) or [])  # type: ignore[func-returns-value]
+        self.code.loop(start, end, [], [], lambda i, _: body(i) or [])  # type: ignore[func-returns-value]
 
     def _carried(
         self,
@@ -330,31 +330,6 @@ class _Writer:
         width = self.lanes if step is None else step
         if not count:
             return start
-        return self._run("0", str(count), every, start, lambda i, s: body(self.code.binary("mul", _INDEX, i, width), s))
-
-    def _run(
-        self, start: str, end: str, kinds: list[Lanes], carried: list[str], body: Callable[[str, list[str]], list[str]]
-    ) -> list[str]:
-        code = self.code
-        name, index = code.fresh("l"), code.fresh("%i")
-        inside = [code.fresh("%c") for _ in carried]
-        outside, code.lines = code.lines, []
-        after = body(index, inside)
-        lines, code.lines = code.lines, outside
-        code.do(f"br label %{name}.before")
-        code.label(f"{name}.before")
-        code.do(f"br label %{name}.head")
-        code.label(f"{name}.head")
-        code.do(f"{index} = phi i64 [{start}, %{name}.before], [{index}.next, %{name}.end]")
-        for kind, here, a, b in zip(kinds, inside, carried, after, strict=True):
-            code.do(f"{here} = phi {kind.type} [{a}, %{name}.before], [{b}, %{name}.end]")
-        code.do(f"{index}.more = icmp ult i64 {index}, {end}")
-        code.do(f"br i1 {index}.more, label %{name}.body, label %{name}.after")
-        code.label(f"{name}.body")
-        code.lines += lines
-        code.do(f"br label %{name}.end")
-        code.label(f"{name}.end")
-        code.do(f"{index}.next = add i64 {index}, 1")
-        code.do(f"br label %{name}.head")
-        code.label(f"{name}.after")
-        return inside
+        return self.code.loop(
+            "0", str(count), every, start, lambda i, s: body(self.code.binary("mul", _INDEX, i, width), s)
+        )

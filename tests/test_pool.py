@@ -1,0 +1,89 @@
+"""Steps of compiled programs on several threads: the same numbers, whoever computes them."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import numpy as np
+import pytest
+
+import tinygrad_dl as tg
+from tinygrad_dl import nn, optim
+
+pytest.importorskip("llvmlite")
+
+from tinygrad_dl.compiler.native import pool
+from tinygrad_dl.compiler.native.backend import Native
+from tinygrad_dl.compiler.native.rounds import shared
+
+pytestmark = pytest.mark.skipif(pool._FUTEX is None, reason="helper threads need Linux's futex")
+
+
+def training(threads: int, monkeypatch, steps: int = 3):
+    """What some steps of a network wide enough for its rounds to be shared leave behind, and the last program."""
+    monkeypatch.setattr(pool, "threads", lambda: threads)
+    tg.seed(0)
+    layers = [nn.Linear(300, 256), nn.BatchNorm1d(256), nn.ReLU(), nn.Dropout(0.2), nn.Linear(256, 10)]
+    model = nn.Sequential(*layers)
+    optimizer = optim.Adam(model.parameters())
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(128, 300)).astype(np.float32), rng.integers(0, 10, 128)
+
+    @tg.compile(backend="native")
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    losses = [step(x, y).item() for _ in range(steps)]
+    native = step._latest.run
+    assert isinstance(native, Native)
+    return losses, [p.detach().numpy() for p in model.parameters()], native
+
+
+@pytest.mark.parametrize("threads", [2, 5])
+def test_threads_compute_the_same(monkeypatch, threads):
+    alone, weights, native = training(1, monkeypatch)
+    assert not any(shared(tasks, native.threads) for tasks in native.rounds)
+    losses, others, native = training(threads, monkeypatch)
+    assert sum(shared(tasks, threads) for tasks in native.rounds) >= 3
+    np.testing.assert_allclose(losses, alone, rtol=1e-6)
+    for a, b in zip(others, weights, strict=True):
+        assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(b)
+
+
+def test_one_thread_after_the_other_has_the_pool(monkeypatch):
+    """A thread that finds the pool taken does its tasks alone."""
+    monkeypatch.setattr(pool, "threads", lambda: 2)
+    arrays = [np.random.default_rng(i).normal(size=(400, 500)) for i in range(4)]
+    functions = [tg.compile(lambda x: np.tanh(x) * 2 + x, backend="native") for _ in arrays]
+    wanted = [np.tanh(x) * 2 + x for x in arrays]
+    failures = []
+
+    def run(i):
+        for _ in range(30):
+            if not np.allclose(functions[i](arrays[i]).numpy(), wanted[i], rtol=1e-12):
+                failures.append(i)
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert failures == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # newer Pythons warn of forking beside threads
+def test_a_child_has_helpers_of_its_own(monkeypatch):
+    losses = training(2, monkeypatch)[0]
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(0 if np.allclose(training(2, monkeypatch)[0], losses) else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

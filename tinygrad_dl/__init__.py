@@ -1,4 +1,4 @@
-"""Write NumPy; the library can run it, differentiate it, draw it, check it and compile it."""
+"""Write NumPy; the library can run it, differentiate it, draw it, check it, explain it and compile it."""
 
 # ruff: noqa: I001
 # fmt: off

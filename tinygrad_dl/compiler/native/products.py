@@ -19,6 +19,7 @@ from functools import partial
 from ..axes import Node
 from .codegen import Written
 from .ir import Code, Lanes
+from .turning import turned
 
 NARROW = 16  # columns at most of a tile of dot products
 LONGEST = 8192  # inner size at most: its pieces are written out
@@ -58,6 +59,7 @@ def _even(size: int, most: int) -> int:
 class _Writer:
     def __init__(self, product: Node) -> None:
         self.product, self.code = product, Code()
+        self.helpers: dict[str, str] = {}  # functions that it calls
         self.m, self.k, self.n = product.shape
         first, second = product.transposed
         self.kind = "float" if product.dtype.itemsize == 4 else "double"
@@ -97,6 +99,7 @@ class _Writer:
         scratch = [_even(self.k, DEPTH) * self.strip * self.product.dtype.itemsize] if self.copies else []
         arguments = f"ptr %a, ptr %b, ptr %y, {'ptr %s0, ' * self.copies}i64 %first, i64 %last"
         text = f"define void @NAME({arguments}) {{\nentry:\n{self.code.text()}\n  ret void\n}}\n"
+        text += "".join(self.helpers.values())
         pointers = [*self.product.nodes[:2], self.product]
         return Written(text, self.code.declares, pointers, scratch, True, -(-size // step))
 
@@ -164,49 +167,21 @@ class _Writer:
         self._loop("0", str(piece[1]), row)
 
     def _turn(self, column: str, widths: list[int], piece: tuple[int, int]) -> None:
-        """A strip of the second factor, of which a column is contiguous in memory, as contiguous rows: in blocks that
-        fill as many registers as they have lanes, each of log2(lanes) steps exchanges parts of two of them."""
-        target, size = _Matrix("%s0", self.strip, 1), self.lanes
-        start, depth = piece
+        """A strip of the second factor, of which a column is contiguous in memory, as contiguous rows."""
+        size, (start, depth) = self.lanes, piece
 
-        def block(at: tuple[str, int], length: int) -> None:
+        def block(at: str, length: int) -> None:
             for j, width in enumerate(widths):
-                found = [
-                    self._widened(self._load(Lanes(self.kind, length), self.b, at, (column, j * size + i)), length)
-                    for i in range(width)
-                ]
-                rows = self._exchanged(found + ["poison"] * (size - width))
-                for i in range(length):
-                    self._store(Lanes(self.kind, size), rows[i], target, (at[0], at[1] - start + i), ("0", j * size))
+                name = f"@NAME.turn{width}x{length}"
+                if name not in self.helpers:
+                    self.helpers[name] = turned(name, self.kind, size, width, length, (self.k, self.strip))
+                source = self._address(self.b, (at, start), (column, j * size))
+                target = self._address(_Matrix("%s0", self.strip, 1), (at, 0), ("0", j * size))
+                self.code.do(f"call void {name}(ptr {source}, ptr {target})")
 
-        if depth >= size:
-            whole = str(depth // size)
-            self._loop("0", whole, lambda i: block((self.code.binary("mul", _INDEX, i, size), start), size))
+        self._loop("0", str(depth // size), lambda i: block(self.code.binary("mul", _INDEX, i, size), size))
         if depth % size:
-            block(("0", start + depth - depth % size), depth % size)
-
-    def _widened(self, x: str, length: int) -> str:
-        if length == self.lanes:
-            return x
-        lanes = Lanes(self.kind, length)
-        if length == 1:
-            return self.code.let(f"insertelement <{self.lanes} x {self.kind}> poison, {self.kind} {x}, i64 0")
-        chosen = ", ".join(f"i32 {i}" if i < length else "i32 poison" for i in range(self.lanes))
-        return self.code.let(f"shufflevector {lanes.type} {x}, {lanes.type} poison, <{self.lanes} x i32> <{chosen}>")
-
-    def _exchanged(self, rows: list[str]) -> list[str]:
-        """A square of registers, turned."""
-        size, step, kind = self.lanes, 1, Lanes(self.kind, self.lanes).type
-        while step < size:
-            for i in (i for i in range(size) if not i & step):
-                low, high = rows[i], rows[i + step]
-                kept = [j if not j & step else size + j - step for j in range(size)]
-                for place, numbers in ((i, kept), (i + step, [j + step for j in kept])):
-                    chosen = ", ".join(f"i32 {j}" for j in numbers)
-                    text = f"shufflevector {kind} {low}, {kind} {high}, <{size} x i32> <{chosen}>"
-                    rows[place] = self.code.let(text)
-            step *= 2
-        return rows
+            block(str(depth - depth % size), depth % size)
 
     # ---- tiles
 

@@ -16,7 +16,7 @@ from .drawing import Drawing as Drawing, draw as draw
 from .insight import check_graph as check_graph, detect_nan as detect_nan, doctor as doctor, why as why
 from .files import load as load, save as save
 from .random import seed as seed
-from . import data as data, nn as nn, optim as optim, random as random, train as train
+from . import data as data, nn as nn, optim as optim, random as random, train as train, tune as tune
 
 # NumPy's functions, each the object that np.f(tensor) reaches
 from .ops import (  # arithmetic

@@ -1,0 +1,242 @@
+"""`Panda`: one training that is watched and steered while it runs, and put back when a change has hurt."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import time
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..train import Callback, checkpoints
+from ..train.step import Step
+
+if TYPE_CHECKING:
+    from ..train import Trainer
+
+COMMANDS = {
+    "lr": "lr 0.003: the learning rate, of the first group; the others' and a schedule's rates keep their ratio to it",
+    "momentum": "momentum 0.95: momentum, or Adam's beta 1",
+    "clip": "clip 1: the largest norm of the gradient; clip off",
+    "back": "back 3: at the end of the current epoch, to the weights, rates and all else as they were after epoch 3",
+    "stop": "stop: end the run after the current batch",
+}
+RATES = ("base_lrs", "rates", "max_lr", "eta_min", "min_lr")  # of a schedule, proportional to all of them together
+
+
+class Panda(Callback):
+    """A callback that obeys commands while a Trainer runs; each change is an event of the history, of kind "change".
+
+    folder: of this run alone. `commands` in it is a text file: a line that is appended to it, from another terminal, is
+        a command. `watch.html` shows the run so far and loads itself anew in a browser; it is written as often as costs
+        a tenth of the time. `epoch-00003.safetensors` and so on are checkpoints to go back to, one for each epoch.
+    view: write `watch.html` (needs matplotlib, extra `train`).
+
+    The commands: `lr 0.003`, `momentum 0.95`, `clip 1`, `clip off`, `back 3`, `stop`. What is no such line, or cannot
+    be done, changes nothing; the reason is printed. In a notebook, run `fit` in a thread and call `tell("lr 0.003")`.
+    Raises ImportError for a view without matplotlib.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], view: bool = True) -> None:
+        if view and importlib.util.find_spec("matplotlib") is None:
+            raise ImportError('Panda: the view needs matplotlib: pip install "tinygrad-dl[train]"; or view=False')
+        self.folder, self.view = Path(folder), view
+        self.clip: float | str | None = None  # as a command has set it; None: none has
+        self._told: deque[tuple[str, str]] = deque()
+        self._back: int | None = None  # the epoch to go back to
+        self._read = 0  # bytes of the file of commands
+        self._drawn, self._cost = -math.inf, 0.0  # when the view was last written, and how long that took
+
+    def tell(self, command: str) -> None:
+        """Give a command, from any thread; it is obeyed after the current batch. Raises ValueError for an unknown one,
+        or a value that it cannot have."""
+        self._told.append(parse(command))
+
+    # as a callback
+
+    def begin(self, run: Trainer) -> None:
+        """Raises FileExistsError for the folder of another run."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if run.step == 0:
+            if next(self.folder.glob("epoch-*.safetensors"), None) is not None:
+                raise FileExistsError(f"Panda: {self.folder} holds another run's checkpoints; give this one its own")
+            checkpoints.write(self._file(0), run.state_dict())
+        if not self._commands.exists():
+            self._commands.write_text("".join(f"# {line}\n" for line in COMMANDS.values()), "utf-8")
+        self._read = self._commands.stat().st_size
+        self._apply_clip(run)
+        self._obey(run)
+
+    def batch(self, run: Trainer) -> None:
+        self._obey(run)
+
+    def epoch(self, run: Trainer) -> None:
+        checkpoints.write(self._file(run.epoch), run.state_dict())
+        self._obey(run)
+        while self._back is not None:
+            self._go_back(run, self._back)
+            self._obey(run)
+        if time.perf_counter() - self._drawn > 10 * self._cost:
+            self._draw(run)
+
+    def end(self, run: Trainer, error: BaseException | None) -> None:
+        self._draw(run)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"clip": self.clip}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.clip = state["clip"]
+
+    # commands
+
+    def _obey(self, run: Trainer) -> None:
+        """In order: what comes after a `back` waits for it."""
+        self._read_commands()
+        while self._told and self._back is None:
+            command, value = self._told.popleft()
+            try:
+                self._do(run, command, value)
+            except ValueError as error:
+                print(error, flush=True)
+
+    def _read_commands(self) -> None:
+        if not self._commands.exists() or self._commands.stat().st_size <= self._read:
+            return
+        with open(self._commands, "rb") as file:
+            file.seek(self._read)
+            new = file.read()
+        whole = new[: new.rfind(b"\n") + 1]  # a line may be half written
+        self._read += len(whole)
+        for line in whole.decode("utf-8", "replace").splitlines():
+            if line.strip() and not line.startswith("#"):
+                try:
+                    self.tell(line)
+                except ValueError as error:
+                    print(error, flush=True)
+
+    def _do(self, run: Trainer, command: str, value: str) -> None:
+        if command == "stop":
+            run.stop("stopped by a command")
+        elif command == "back":
+            self._check_back(run, int(value))
+        elif command == "clip":
+            before, self.clip = self.clip, value if value == "off" else float(value)
+            self._apply_clip(run)
+            self._note(run, f"clip {'' if before is None else f'{before} -> '}{self.clip}")
+        elif command == "lr":
+            before = run.rate
+            _set_rate(run, float(value))
+            self._note(run, f"learning rate {before:g} -> {run.rate:g}")
+        else:
+            before = _set_momentum(run, float(value))
+            self._note(run, f"momentum {before:g} -> {float(value):g}")
+
+    def _apply_clip(self, run: Trainer) -> None:
+        if self.clip is not None:
+            clip = None if self.clip == "off" else float(self.clip)
+            run._step = Step(run.model, run.loss, run.optimizer, clip, run._step._kinds is not None)
+
+    def _check_back(self, run: Trainer, epoch: int) -> None:
+        if not self._file(epoch).exists():
+            there = ", ".join(str(int(f.stem.removeprefix("epoch-"))) for f in sorted(self.folder.glob("epoch-*")))
+            raise ValueError(f"Panda: back {epoch}: there is no checkpoint of epoch {epoch}, only of {there}")
+        self._back = epoch
+
+    def _go_back(self, run: Trainer, epoch: int) -> None:
+        """At the end of an epoch, when nothing of the loop is under way. What has happened stays in the history."""
+        left, events, self._back = run.epoch, run.history.events, None
+        run.load_state_dict(checkpoints.read(self._file(epoch)))
+        run.history.events = events
+        self._apply_clip(run)
+        self._note(run, f"back from epoch {left} to epoch {epoch}")
+        for later in range(epoch + 1, left + 1):
+            self._file(later).unlink(missing_ok=True)
+
+    def _note(self, run: Trainer, text: str) -> None:
+        run.history.note("change", text, run.epoch + 1, run.step)
+
+    # files
+
+    @property
+    def _commands(self) -> Path:
+        return self.folder / "commands"
+
+    def _file(self, epoch: int) -> Path:
+        return self.folder / f"epoch-{epoch:05}.safetensors"
+
+    def _draw(self, run: Trainer) -> None:
+        """Write the run's report as a page that loads itself anew."""
+        if not self.view or not len(run.history):
+            return
+        from ..train.report import page
+
+        began = time.perf_counter()
+        text = page(run.history, run.model, []).replace("<head>", '<head>\n<meta http-equiv="refresh" content="2">', 1)
+        new = self.folder / "watch.html.new"
+        new.write_text(text, "utf-8")
+        new.replace(self.folder / "watch.html")
+        self._drawn = time.perf_counter()
+        self._cost = self._drawn - began
+
+
+def parse(line: str) -> tuple[str, str]:
+    """A command and its value. Raises ValueError, with what there is, for anything else."""
+    command, *values = line.split()[:3] or [""]
+    if command not in COMMANDS:
+        raise ValueError(f"Panda: unknown command {line.strip()!r}; there are {', '.join(COMMANDS)}")
+    value = values[0] if values else ""
+    if len(values) != (command != "stop") or not _fits(command, value):
+        raise ValueError(f"Panda: {line.strip()!r}: expected {COMMANDS[command]}")
+    return command, value
+
+
+def _fits(command: str, value: str) -> bool:
+    if command == "stop" or (command, value) == ("clip", "off"):
+        return True
+    if command == "back":
+        return value.isdecimal()
+    try:
+        number = float(value)
+    except ValueError:
+        return False
+    return 0 <= number < 1 if command == "momentum" else 0 < number < math.inf
+
+
+def _set_rate(run: Trainer, rate: float) -> None:
+    """Multiply all rates, of groups and schedule, so that the first becomes `rate`."""
+    before = run.rate
+    if before == 0:
+        raise ValueError("Panda: lr: the schedule has it at 0 now; wait until that is over")
+    factor = rate / before
+    for group in run.optimizer.param_groups:
+        group["lr"] *= factor
+    if run.schedule is not None:
+        old = run.schedule.state_dict()
+        new = {name: _times(value, factor) if name in RATES else value for name, value in old.items()}
+        run.schedule.load_state_dict(new)
+
+
+def _times(value: Any, factor: float) -> Any:
+    return [one * factor for one in value] if isinstance(value, list) else value * factor
+
+
+def _set_momentum(run: Trainer, value: float) -> float:
+    """Set it in all groups; gives the first's before. Raises ValueError for an optimizer that has none."""
+    groups = run.optimizer.param_groups
+    if "momentum" in groups[0]:
+        before = float(groups[0]["momentum"])
+        if before == 0 < value:
+            raise ValueError(f"Panda: momentum: {type(run.optimizer).__name__} was made without it")
+        for group in groups:
+            group["momentum"] = value
+    elif "betas" in groups[0]:
+        before = float(groups[0]["betas"][0])
+        for group in groups:
+            group["betas"] = (value, group["betas"][1])
+    else:
+        raise ValueError(f"Panda: momentum: {type(run.optimizer).__name__} has none")
+    return before

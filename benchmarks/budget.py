@@ -11,7 +11,6 @@ import numpy as np
 
 from .peers import DIGITS, Network
 from .processes import Failed, Remote
-from .reference import factors, products
 from .tables import Table
 
 STEPS, ROUNDS = 300, 9
@@ -19,7 +18,7 @@ PARTS = {  # as the table has them
     "guards": "does the program still fit?",
     "numbers": "the optimizer counts, and works out its bias corrections",
     "random": "a key for every dropout; masks are made of it in kernels",
-    "products": "each alone, through NumPy, less what a tiny product takes",
+    "products": "the machine code of the products alone",
     "kernels": "the rest of the machine code",
     "calls": "the tables of pointers, and memory for what is new",
     "around": "the rest: the arguments, state in and out, the result",
@@ -46,9 +45,7 @@ class Budget:
         for name, actions in ("numbers", recorded.actions.numbers), ("random", recorded.actions.draws):
             for action in actions:
                 action.run = self._timed(name, action.run)
-        one = np.ones((1, 1), np.float32)
-        given = factors(network)
-        self.products, self.tiny = products(given), products([(one, one)] * len(given))
+        self.products = _products(recorded.program)
 
     def _timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         spent, now = self.spent, time.perf_counter
@@ -70,9 +67,34 @@ class Budget:
         whole = (time.perf_counter() - start) / steps
         spent = {name: seconds / steps for name, seconds in self.spent.items()}
         run, code = spent.pop("run"), spent.pop("code")
-        alone = self.products.warm_block(steps) - self.tiny.warm_block(steps)
+        alone = self.products(steps)
         around = whole - run - sum(spent.values())
         return {**spent, "products": alone, "kernels": code - alone, "calls": run - code, "around": around}
+
+
+def _products(program: Any) -> Callable[[int], float]:
+    """A function that runs a program's matrix products so many times, and gives the seconds of one."""
+    from tinygrad_dl import ops
+    from tinygrad_dl.compiler.native.backend import build
+    from tinygrad_dl.compiler.program import Program
+
+    body = [step for step in program.body if step.op in (ops.matmul, ops.transpose)]
+    made = {v for step in body for v in step.outputs}
+    read = {v for step in body for v in step.inputs}
+    inputs = [v for v in dict.fromkeys(v for step in body for v in step.inputs) if v not in made]
+    native: Any = build(Program(inputs, {}, body, [v for step in body for v in step.outputs if v not in read]))
+    arrays = [np.random.default_rng(0).random(v.shape, v.dtype) for v in inputs]
+    native(arrays)
+    memory = [*arrays, *native.new]
+
+    def seconds(steps: int) -> float:
+        start = time.perf_counter()
+        for _ in range(steps):
+            for part in native.parts:
+                part(memory)
+        return (time.perf_counter() - start) / steps
+
+    return seconds
 
 
 def tables(network: Network = DIGITS, rounds: int = ROUNDS, steps: int = STEPS) -> Iterator[Table]:

@@ -153,7 +153,7 @@ def _numbers(option: Any, where: tuple[Any, ...]) -> list[tuple[Any, ...]]:
 class Optimize:
     """An optimizer's step for parameters that share their numbers: counts it, and reads the options.
 
-    12 µs a step for eight parameters were 4 when looks at every parameter became calls of functions in C."""
+    Parameters are looked at by functions in C, some 50 ns each."""
 
     def __init__(self, optimizer: Any, group: int, members: Sequence[Tensor]) -> None:
         self.optimizer, self.number, self.members = optimizer, group, list(members)

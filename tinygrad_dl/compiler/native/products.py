@@ -22,7 +22,6 @@ from .ir import Code, Lanes
 from .turning import turned
 
 NARROW = 16  # columns at most of a tile of dot products
-LONGEST = 8192  # inner size at most: its pieces are written out
 LARGEST = 2**26  # multiplications: 512 × 784 × 2048 runs at 124 GFLOP/s here, and at 140 in OpenBLAS
 DIRECT = 2**15  # elements of a second factor that is small enough to be read where it lies
 DEPTH = 384  # of a piece of the inner size at most: a strip of it is 48 KB
@@ -34,7 +33,7 @@ _INDEX = Lanes("i64")
 def is_ours(product: Node) -> bool:
     """Is it computed here? What has both factors transposed is OpenBLAS's in any case."""
     m, k, n = product.shape
-    return not all(product.transposed) and k <= LONGEST and m * k * n <= LARGEST
+    return not all(product.transposed) and m * k * n <= LARGEST
 
 
 def write_product(product: Node) -> Written:
@@ -49,6 +48,18 @@ class _Matrix:
     pointer: str
     row: int
     column: int
+
+
+@dataclass(slots=True)
+class _Piece:
+    """A part of the inner size. is_first: a register that says so, None if it is all there is. rest: what is left of
+    the inner size behind whole vectors; last: 1 for the piece that has it, else 0."""
+
+    start: str
+    depth: str
+    is_first: str | None
+    rest: int
+    last: str | None
 
 
 def _even(size: int, most: int) -> int:
@@ -92,11 +103,15 @@ class _Writer:
         if self.along:
             self._range(size, step, self._dots)
         elif by_rows and not self.copies:
-            self._range(size, step, lambda row, rows: self._vectors((row, 0), rows, ("0", 0), [self.n], self.b, 0))
+            whole = _Piece("0", str(self.k), None, 0, None)
+            self._range(
+                size, step, lambda row, rows: self._vectors((row, 0), rows, ("0", 0), [self.n], self.b, whole, ("0", 0))
+            )
         else:
             self._panels()
             size, step = self.n, self.strip
-        scratch = [_even(self.k, DEPTH) * self.strip * self.product.dtype.itemsize] if self.copies else []
+        depth = _even(self.k, DEPTH) + self.lanes
+        scratch = [depth * self.strip * self.product.dtype.itemsize] if self.copies else []
         arguments = f"ptr %a, ptr %b, ptr %y, {'ptr %s0, ' * self.copies}i64 %first, i64 %last"
         text = f"define void @NAME({arguments}) {{\nentry:\n{self.code.text()}\n  ret void\n}}\n"
         text += "".join(self.helpers.values())
@@ -119,16 +134,30 @@ class _Writer:
 
     def _panels(self) -> None:
         """The result by pieces of the inner size, blocks of rows, strips of columns and tiles, from the outside."""
-        full, rest = divmod(self.m, self.height)
+        if self.k <= DEPTH:
+            self._piece(_Piece("0", str(self.k), None, self.k % self.lanes, None))
+            return
         depth = _even(self.k, DEPTH)
-        for start in range(0, self.k, depth):
-            piece = start, min(depth, self.k - start)
-            if full:
-                self._loop("0", str(-(-full // BLOCKS)), partial(self._block, full, piece))
-            if rest:
-                self._range(self.n, self.strip, partial(self._strip, piece, ("0", full * self.height), rest))
+        depth += -depth % self.lanes
 
-    def _block(self, full: int, piece: tuple[int, int], number: str) -> None:
+        def piece(number: str) -> None:
+            code = self.code
+            start = code.binary("mul", _INDEX, number, depth)
+            left = code.binary("sub", _INDEX, self.k, start)
+            length = code.let(f"call i64 @llvm.umin.i64(i64 {left}, i64 {depth})")
+            last = code.let(f"zext i1 {code.icmp('ule', _INDEX, left, depth)} to i64")
+            self._piece(_Piece(start, length, code.icmp("eq", _INDEX, number, 0), self.k % self.lanes, last))
+
+        self._loop("0", str(-(-self.k // depth)), piece)
+
+    def _piece(self, piece: _Piece) -> None:
+        full, rest = divmod(self.m, self.height)
+        if full:
+            self._loop("0", str(-(-full // BLOCKS)), partial(self._block, full, piece))
+        if rest:
+            self._range(self.n, self.strip, partial(self._strip, piece, ("0", full * self.height), rest))
+
+    def _block(self, full: int, piece: _Piece, number: str) -> None:
         """A block of tiles of full height: of one strip of columns after another."""
         code = self.code
         start = code.binary("mul", _INDEX, number, BLOCKS)
@@ -136,7 +165,7 @@ class _Writer:
         self._range(self.n, self.strip, partial(self._strip, piece, (start, end), self.height))
 
     def _strip(
-        self, piece: tuple[int, int], where: tuple[str, int] | tuple[str, str], rows: int, column: str, columns: int
+        self, piece: _Piece, where: tuple[str, int] | tuple[str, str], rows: int, column: str, columns: int
     ) -> None:
         """Some columns of one tile, or of a range of tiles."""
         widths = [self.lanes] * (columns // self.lanes) + ([columns % self.lanes] if columns % self.lanes else [])
@@ -146,7 +175,7 @@ class _Writer:
             b, place = _Matrix("%s0", self.strip, 1), ("0", 0)
 
         def tile(row: tuple[str, int]) -> None:
-            self._vectors(row, rows, (column, 0), widths, b, piece[0], piece[1], place)
+            self._vectors(row, rows, (column, 0), widths, b, piece, place)
 
         start, end = where
         if isinstance(end, str):
@@ -154,34 +183,38 @@ class _Writer:
         else:
             tile((start, end))
 
-    def _copy(self, column: str, widths: list[int], piece: tuple[int, int]) -> None:
+    def _copy(self, column: str, widths: list[int], piece: _Piece) -> None:
         """A strip of the second factor, made contiguous."""
         target = _Matrix("%s0", self.strip, 1)
 
         def row(i: str) -> None:
+            at = self.code.binary("add", _INDEX, i, piece.start)
             for j, width in enumerate(widths):
                 lanes = Lanes(self.kind, width)
-                x = self._load(lanes, self.b, (i, piece[0]), (column, j * self.lanes))
+                x = self._load(lanes, self.b, (at, 0), (column, j * self.lanes))
                 self._store(lanes, x, target, (i, 0), ("0", j * self.lanes))
 
-        self._loop("0", str(piece[1]), row)
+        self._loop("0", piece.depth, row)
 
-    def _turn(self, column: str, widths: list[int], piece: tuple[int, int]) -> None:
+    def _turn(self, column: str, widths: list[int], piece: _Piece) -> None:
         """A strip of the second factor, of which a column is contiguous in memory, as contiguous rows."""
-        size, (start, depth) = self.lanes, piece
+        code, size = self.code, self.lanes
 
         def block(at: str, length: int) -> None:
+            row = code.binary("add", _INDEX, at, piece.start)
             for j, width in enumerate(widths):
                 name = f"@NAME.turn{width}x{length}"
                 if name not in self.helpers:
                     self.helpers[name] = turned(name, self.kind, size, width, length, (self.k, self.strip))
-                source = self._address(self.b, (at, start), (column, j * size))
+                source = self._address(self.b, (row, 0), (column, j * size))
                 target = self._address(_Matrix("%s0", self.strip, 1), (at, 0), ("0", j * size))
-                self.code.do(f"call void {name}(ptr {source}, ptr {target})")
+                code.do(f"call void {name}(ptr {source}, ptr {target})")
 
-        self._loop("0", str(depth // size), lambda i: block(self.code.binary("mul", _INDEX, i, size), size))
-        if depth % size:
-            block(str(depth - depth % size), depth % size)
+        whole = code.binary("udiv", _INDEX, piece.depth, size)
+        self._loop("0", whole, lambda i: block(code.binary("mul", _INDEX, i, size), size))
+        if piece.rest:
+            behind = code.binary("mul", _INDEX, whole, size)
+            self._loop("0", piece.last or "1", lambda _: block(behind, piece.rest))
 
     # ---- tiles
 
@@ -206,7 +239,7 @@ class _Writer:
             return [self.code.fma(lanes, xs[i], ys[j], s) for (i, j), s in zip(places, sums, strict=True)]
 
         zeros = [lanes.constant(0.0)] * len(places)
-        sums = self._carried(self.k // self.lanes, lanes, zeros, lambda at, s: add((at, 0), lanes, s))
+        sums = self._carried(str(self.k // self.lanes), lanes, zeros, lambda at, s: add((at, 0), lanes, s))
         found = [self._across(lanes, s, 0.0) for s in sums]
         if left:
             lanes = Lanes(self.kind, left)
@@ -230,36 +263,38 @@ class _Writer:
         column: tuple[str, int],
         widths: list[int],
         b: _Matrix,
-        start: int,
-        depth: int | None = None,
-        place: tuple[str, int] = ("0", 0),
+        piece: _Piece,
+        place: tuple[str, int],
     ) -> None:
         """A tile of the result: a sum over a piece of the inner size of a column's numbers times a row's vectors, which
         stand at `place` of b. Pieces after the first add to what is there."""
-        kinds = [Lanes(self.kind, w) for w in widths]
+        code, kinds = self.code, [Lanes(self.kind, w) for w in widths]
         places = [(i, j) for i in range(rows) for j in range(len(kinds))]
-        skipped = start if b is self.b else 0
 
         def add(at: str, sums: list[str]) -> list[str]:
+            inner = at if piece.start == "0" else code.binary("add", _INDEX, at, piece.start)
+            first = inner if b is self.b else at
             ys = [
-                self._load(kind, b, (at, skipped), (place[0], place[1] + j * self.lanes))
-                for j, kind in enumerate(kinds)
+                self._load(kind, b, (first, 0), (place[0], place[1] + j * self.lanes)) for j, kind in enumerate(kinds)
             ]
-            xs = [self._load(Lanes(self.kind), self.a, (row[0], row[1] + i), (at, start)) for i in range(rows)]
+            xs = [self._load(Lanes(self.kind), self.a, (row[0], row[1] + i), (inner, 0)) for i in range(rows)]
             wide = {(i, kind): self._spread(xs[i], kind) for i in range(rows) for kind in set(kinds)}
-            return [
-                self.code.fma(kinds[j], wide[i, kinds[j]], ys[j], s) for (i, j), s in zip(places, sums, strict=True)
-            ]
+            return [code.fma(kinds[j], wide[i, kinds[j]], ys[j], s) for (i, j), s in zip(places, sums, strict=True)]
 
         def at(i: int, j: int) -> tuple[tuple[str, int], tuple[str, int]]:
             return (row[0], row[1] + i), (column[0], column[1] + j * self.lanes)
 
-        if start or self.adds:
-            before = [self._load(kinds[j], self.y, *at(i, j)) for i, j in places]
-        else:
-            before = [kinds[j].constant(0.0) for _, j in places]
-        count = self.k if depth is None else depth
-        sums = self._carried(count, [kinds[j] for _, j in places], before, add, 1)
+        before = [kinds[j].constant(0.0) for _, j in places]
+        if self.adds or piece.is_first is not None:
+            there = [self._load(kinds[j], self.y, *at(i, j)) for i, j in places]
+            if not self.adds:
+                pairs = zip(places, before, there, strict=True)
+                there = [
+                    code.let(f"select i1 {piece.is_first}, {kinds[j].type} {zero}, {kinds[j].type} {y}")
+                    for (_, j), zero, y in pairs
+                ]
+            before = there
+        sums = self._carried(piece.depth, [kinds[j] for _, j in places], before, add, 1)
         for (i, j), x in zip(places, sums, strict=True):
             self._store(kinds[j], x, self.y, *at(i, j))
 
@@ -294,7 +329,7 @@ class _Writer:
 
     def _carried(
         self,
-        count: int,
+        count: str,
         kinds: Lanes | list[Lanes],
         start: list[str],
         body: Callable[[str, list[str]], list[str]],
@@ -303,8 +338,4 @@ class _Writer:
         """Registers after `count` steps of the body, which is told where it is."""
         every = kinds if isinstance(kinds, list) else [kinds] * len(start)
         width = self.lanes if step is None else step
-        if not count:
-            return start
-        return self.code.loop(
-            "0", str(count), every, start, lambda i, s: body(self.code.binary("mul", _INDEX, i, width), s)
-        )
+        return self.code.loop("0", count, every, start, lambda i, s: body(self.code.binary("mul", _INDEX, i, width), s))

@@ -114,11 +114,15 @@ class Race:
         numbers = self.ready(case)
         results = [self.round(numbers) for _ in range(rounds)]
         self._all(numbers, "drop")
-        times = {key[0]: [result[key] for result in results] for key in numbers}
-        return Outcome(times, dict(numbers.keys()))
+        times = {key: [result[key] for result in results] for key in numbers}
+        best: dict[str, Key] = {}
+        for key in sorted(times, key=lambda key: statistics.median(times[key])):
+            best.setdefault(key[0], key)
+        found = [best[name] for name in self.names if name in best]
+        return Outcome({key[0]: times[key] for key in found}, dict(found))
 
     def ready(self, case: Any) -> dict[Key, int]:
-        """Who has this step, at its better number of threads, and how many steps fill a block."""
+        """Who has this step, at which numbers of threads, and how many steps fill a block."""
         checked = self._all([key for key in self._remotes if key[0] not in REFERENCES], "results", case.checked())
         expected = next((steps for steps in checked.values() if steps is not None), None)
         for key, steps in checked.items():
@@ -126,12 +130,7 @@ class Race:
                 same(steps, expected, f"{label(key)}, {case}")
         wanted = [key for key in self._remotes if key[0] in REFERENCES or checked.get(key) is not None]
         made = [key for key, there in self._all(wanted, "make", case).items() if there]
-        paces = {key: self._remotes[key].call("pace", self._least) for key in made}
-        best: dict[str, Key] = {}
-        for key in sorted(made, key=lambda key: paces[key][1]):
-            best.setdefault(key[0], key)
-        self._all([key for key in made if key not in best.values()], "drop")
-        return {best[name]: paces[best[name]][0] for name in self.names if name in best}
+        return {key: self._remotes[key].call("pace", self._least)[0] for key in made}
 
     def round(self, numbers: Mapping[Key, int]) -> dict[Key, float]:
         """Seconds per step of one block of each."""

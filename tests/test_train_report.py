@@ -33,7 +33,7 @@ def test_the_figure_shows_the_columns(trainer):
     panels = {axis.get_title(loc="left"): axis for axis in history.plot().axes}
     assert list(panels) == [
         "loss", "learning rate", "accuracy", "activations: root mean square", "gradients: norm",
-        "updates: size relative to weights (usual: 0.001)",
+        "size of updates to weights (usual: 0.001)",
     ]  # fmt: skip
     epochs = np.arange(1, len(history) + 1)
     for title in ("loss", "accuracy"):

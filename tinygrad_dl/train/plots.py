@@ -92,7 +92,7 @@ def _rate(axis: Any, history: History) -> None:
 LAYERS = {
     "activation": "activations: root mean square",
     "gradient": "gradients: norm",
-    "update": "updates: size relative to weights (usual: 0.001)",
+    "update": "size of updates to weights (usual: 0.001)",
 }
 
 

@@ -22,7 +22,7 @@ class Table:
         lines = [self.header, *self.rows]
         widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(self.header))]
         rule = ["-" * widths[0], *("-" * (w - 1) + ":" for w in widths[1:])]
-        text = [f"### {self.title}", ""]
+        text = [f"## {self.title}", ""]
         for first, *others in [self.header, rule, *self.rows]:
             cells = [first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(others, widths[1:], strict=True))]
             text.append(f"| {' | '.join(cells)} |")

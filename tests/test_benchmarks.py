@@ -26,7 +26,7 @@ def test_ratio_is_of_medians_and_its_spread_that_of_the_rounds():
 def test_comparison_is_a_table_whose_columns_stand_below_each_other():
     table = tables.comparison("Steps", {"ours": OURS, "a peer": THEIRS}, "ours", {"a peer": 0.5}, ["A note."])
     title, blank, *lines, after, note, last = str(table).split("\n")
-    assert (title, blank, after, note, last) == ("### Steps (µs)", "", "", "A note.", "")
+    assert (title, blank, after, note, last) == ("## Steps (µs)", "", "", "A note.", "")
     assert len({tuple(i for i, c in enumerate(line) if c == "|") for line in lines}) == 1
     cells = [cell.strip() for cell in lines[-1].strip("|").split("|")]
     assert cells == ["a peer", "4,000,000", "1,000,000", "0.50", "1.00", "0.40 to 1.12", "0.50"]

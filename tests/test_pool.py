@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 
@@ -13,7 +14,7 @@ from tinygrad_dl import nn, optim
 
 pytest.importorskip("llvmlite")
 
-from tinygrad_dl.compiler.native import pool
+from tinygrad_dl.compiler.native import engine, pool
 from tinygrad_dl.compiler.native.backend import Native
 from tinygrad_dl.compiler.native.rounds import shared
 
@@ -87,3 +88,23 @@ def test_a_child_has_helpers_of_its_own(monkeypatch):
         finally:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_openblas_has_its_number_of_threads_again(monkeypatch, number):
+    """Also if it has been changed since the program was built; with one thread nothing is shared."""
+    getter, setter = (engine.blas_routine(f"{verb}_num_threads") for verb in ("get", "set"))
+    if getter is None:
+        pytest.skip("NumPy has another BLAS here")
+    get, put = ctypes.CFUNCTYPE(ctypes.c_int)(getter), ctypes.CFUNCTYPE(None, ctypes.c_int)(setter)
+    monkeypatch.setattr(pool, "threads", lambda: 2)
+    x = np.random.default_rng(0).normal(size=(600, 700)) * 1e-2
+    function = tg.compile(lambda x: np.tanh(x @ (x.T @ x)), backend="native")
+    want = function(x).numpy()
+    before = get()
+    try:
+        put(number)
+        np.testing.assert_allclose(function(x).numpy(), want, rtol=1e-9, atol=1e-12)
+        assert get() == number
+    finally:
+        put(before)

@@ -166,7 +166,7 @@ class Native:
         """Functions that run the rounds in order: machine code, and NumPy in between."""
         texts = [w.text for w in written.values()]
         declares = sorted({d for w in written.values() for d in w.declares})
-        addresses = dict(zip(texts, engine.functions(texts, declares), strict=True))
+        addresses = dict(zip(texts, engine.functions(texts, declares, kept=True), strict=True))
         code = {step: (addresses[w.text], w.ranged) for step, w in written.items()}
         driver = Driver(self.graph, code, self.pointers, self.threads)
         groups = [(native, list(group)) for native, group in groupby(self.rounds, _is_native)]

@@ -41,11 +41,25 @@ class Driver:
     def text(self, found: Sequence[Round]) -> str:
         """The function of some rounds."""
         parts = [self._part(i, list(some)) for i, some in enumerate(_batched(found, PART))]
-        lines = [f"  call void @NAME.part{i}(ptr %table, ptr %state)" for i in range(len(parts))]
+        calls = [f"  call void @NAME.part{i}(ptr %table, ptr %pool)" for i in range(len(parts))]
         before, after = engine.WITHOUT_DENORMALS
-        products = any(task.step not in self.code for tasks in found for task in tasks)
-        body = "\n".join([*before, *(self._alone(lines) if products and self.threads > 1 else lines), *after])
+        body = "\n".join([*before, *self._with_threads(calls, found), *after])
         return f"define void @NAME(ptr %table, ptr %state) {{\n{body}\n  ret void\n}}\n" + "".join(parts)
+
+    def _with_threads(self, calls: list[str], found: Sequence[Round]) -> list[str]:
+        """OpenBLAS's own threads are idle meanwhile, and have their number again afterwards. Where that has become one
+        since the program was built, it is one here as well."""
+        products = any(task.step not in self.code for tasks in found for task in tasks)
+        if self.threads == 1 or not (products or any(shared(tasks, self.threads) for tasks in found)):
+            return ["  %pool = getelementptr i8, ptr %state, i64 0", *calls]
+        number, settle = (engine.blas_routine(f"{verb}_num_threads") for verb in ("get", "set"))
+        one, back = (f"  call void inttoptr (i64 {settle} to ptr)(i32 {n})" for n in ("1", "%number"))
+        return [
+            f"  %number = call i32 inttoptr (i64 {number} to ptr)()",
+            "  %several = icmp sgt i32 %number, 1",
+            "  %pool = select i1 %several, ptr %state, ptr null",
+            *([one, *calls, back] if products else calls),
+        ]
 
     def _part(self, number: int, found: Sequence[Round]) -> str:
         lines, helpers = list[str](), list[str]()
@@ -53,20 +67,14 @@ class Driver:
             if shared(tasks, self.threads):
                 name = f"@NAME.round{number}.{len(helpers)}"
                 helpers.append(self._round(name, tasks))
-                arguments = f"ptr %state, i64 {len(tasks)}, ptr {name}, ptr %table"
+                arguments = f"ptr %pool, i64 {len(tasks)}, ptr {name}, ptr %table"
                 lines.append(f"  call void inttoptr (i64 {pool.dispatch()} to ptr)({arguments})")
             else:
                 for j, task in enumerate(tasks):
                     lines += self._call(task, f"t{i}.{j}.")
         body = "\n".join(lines)
-        text = f"define void @NAME.part{number}(ptr %table, ptr %state) {{\n{body}\n  ret void\n}}\n"
+        text = f"define void @NAME.part{number}(ptr %table, ptr %pool) {{\n{body}\n  ret void\n}}\n"
         return text + "".join(helpers)
-
-    def _alone(self, lines: list[str]) -> list[str]:
-        """With OpenBLAS's own threads idle meanwhile."""
-        setter = engine.blas_routine("set_num_threads")
-        call = f"  call void inttoptr (i64 {setter} to ptr)(i32 {{}})"
-        return [call.format(1), *lines, call.format(self.threads)]
 
     def _round(self, name: str, tasks: Round) -> str:
         cases = " ".join(f"i64 {i}, label %task{i}" for i in range(len(tasks)))

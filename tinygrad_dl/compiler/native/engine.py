@@ -1,6 +1,4 @@
-"""`functions`: text of LLVM functions as machine code in this process, each distinct text compiled once.
-
-What names no addresses is also kept on disk, see `store`."""
+"""`functions`: text of LLVM functions as machine code in this process, each distinct text compiled once."""
 
 from __future__ import annotations
 
@@ -50,10 +48,11 @@ def _host() -> tuple[str, str, str]:
     return llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
 
 
-def functions(texts: Sequence[str], declares: Sequence[str]) -> list[int]:
+def functions(texts: Sequence[str], declares: Sequence[str], kept: bool = False) -> list[int]:
     """The addresses of functions. Each text defines `@NAME`, and helpers of its own with names that begin so.
 
-    declares: the intrinsics that they call."""
+    declares: the intrinsics that they call. kept: keep them on disk, see `store`; not for texts that name addresses,
+    which are others in the next process."""
     with _lock:
         new = [text for text in dict.fromkeys(texts) if text not in _addresses]
         if new:
@@ -64,7 +63,7 @@ def functions(texts: Sequence[str], declares: Sequence[str]) -> list[int]:
             parts = [text.replace("@NAME", f"@f{i}").replace(") {\n", ") #0 {\n") for i, text in enumerate(new)]
             module = llvm.parse_assembly("\n".join([head, *parts, *declares, _ATTRIBUTES]))
             engine = llvm.create_mcjit_compiler(module, machine)
-            if not any("inttoptr" in text for text in new):  # an address is another one in the next process
+            if kept:
                 versions = (llvmlite.__version__, str(llvm.llvm_version_info))
                 store = Store(triple, cpu, features, *versions, _ATTRIBUTES, *parts)
                 engine.set_object_cache(lambda _, code: store.write(code), lambda _: store.read())

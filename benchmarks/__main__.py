@@ -6,7 +6,7 @@ import importlib
 import sys
 import time
 
-NAMES = ("compiled", "fresh", "budget", "busy", "depth", "eager")
+NAMES = ("compiled", "fresh", "budget", "busy", "depth", "eager", "insight")
 
 
 def main() -> None:

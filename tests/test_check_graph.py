@@ -140,6 +140,30 @@ def test_an_argument_that_hardly_matters_is_looked_at_all_the_same():
     assert [c.name for c in check.causes] == ["constant factor"]
 
 
+@pytest.mark.parametrize("error", [0, 3e-4, -3e-4])
+def test_a_product_is_looked_at_in_float32_and_still_closely(error):
+    product = op(np.matmul, lambda g, _y, _a, b: g @ b.T, lambda g, _y, a, _b: (1 + error) * (a.T @ g))
+    a, b = (leaf(RNG.normal(size=shape).astype(np.float32)) for shape in [(128, 784), (784, 64)])
+    seen = []
+    spy = op(lambda a, b: (seen.append(a.dtype.name), a @ b)[1], *product.vjps)
+    for b_scale in (1, 1e-4):
+        (check,) = check_graph(product(a, b * b_scale)).checks[-1:]
+        assert check.verdict == ("wrong" if error else "right")
+    check_graph(spy(a, b))
+    assert ("float64" in seen) == bool(error), "only what float32 does not settle is looked at in float64"
+
+
+def test_a_product_with_a_bias_that_hardly_matters():
+    affine = op(
+        lambda x, w, b: x @ w + b, lambda g, _y, _x, w, _b: g @ w.T, lambda g, _y, x, *_: x.T @ g,
+        lambda g, *_: 1.001 * g.sum(0),
+    )  # fmt: skip
+    for scale in (1e-1, 1e-2, 1e-3):
+        arrays = RNG.normal(size=(64, 300)), RNG.normal(size=(300, 50)), scale * RNG.normal(size=50)
+        tensors = [leaf(a.astype(np.float32)) for a in arrays]
+        assert verdicts(check_graph(affine(*tensors))) == ["wrong"], scale
+
+
 def test_small_and_large_values():
     for scale in (1e-9, 1e-3, 1e3, 1e9):
         x, w = leaf(X * scale), leaf(Y.T)

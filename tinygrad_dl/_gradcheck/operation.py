@@ -1,9 +1,10 @@
-"""One recorded operation at its real inputs, in float64, to be run and differentiated by itself."""
+"""One recorded operation at its real inputs, to be run and differentiated by itself."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,20 +18,35 @@ from .audit import at, frozen
 
 STEP = 1e-6  # of the size of each element
 SHIFTS = 7  # arguments that move each in its own way
+PERIOD = 8191  # random numbers, then the same again: a prime, which fits no axis
 
 
 class Operation:
-    """An operation with its arguments, floating ones as read-only float64. live: those that a gradient is for."""
+    """An operation with its arguments, read-only and floating ones in one precision. live: those that a gradient is
+    for."""
 
     outputs: list[Tensor]  # once `record` has run
 
-    def __init__(self, node: Node, args: Sequence[Any]) -> None:
+    def __init__(self, node: Node, given: Sequence[Any], precision: type[np.floating[Any]] = np.float64) -> None:
         op: Any = node.primitive
         self.node, self.static = node, node.static
         self.op: Primitive = op
-        self.args = [_float64(a) for a in args]
+        self.given, self.precision = given, precision
         self.live = [i for i, parent in enumerate(node.parents) if parent is not None]
         self.outputs = []
+
+    @cached_property
+    def args(self) -> list[Any]:
+        """The arguments as they are run on."""
+        return [frozen(a.astype(self.precision, copy=False)) if is_floating(a) else a for a in self.given]
+
+    def single(self) -> Operation | None:
+        """The same in float32, if that is what it was given and it takes several matrices together, as a product
+        does."""
+        given = [a for a in self.given if is_floating(a)]
+        if self.op.elementwise or sum(a.ndim > 1 for a in given) < 2 or any(a.dtype != np.float32 for a in given):
+            return None
+        return Operation(self.node, self.given, np.float32)
 
     @property
     def place(self) -> str:
@@ -69,40 +85,51 @@ class Operation:
         args = list(self.args)
         for i, step in zip(self.live, steps, strict=True):
             if step is not None:
-                args[i] = args[i] + (step if t == 1 else t * step)
+                args[i] = args[i] + step if t == 1 else args[i] - step if t == -1 else args[i] + t * step
         return self.values(args)
 
 
 class Randomness:
-    """Random numbers from a seed: the same ones for all operations. size: that of the largest array, if known."""
+    """Random numbers from a seed: the same ones for all operations. size: that of the largest output, if known."""
 
     def __init__(self, seed: int, size: int = 0) -> None:
-        self.seed = seed
-        self._weights = self._steps = np.empty(0)
-        self._draw(size)
+        self.seed, self.size = seed, size
+        self._blocks: dict[Any, Array] = {}
+        self._weights: dict[Any, Array] = {}
 
-    def weights(self, shape: tuple[int, ...]) -> Array:
+    def weights(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """Incoming gradients: none near zero, none 1, so that a rule that forgets to multiply by them shows."""
         size = math.prod(shape)
-        self._draw(size)
-        return self._weights[:size].reshape(shape)
+        if dtype not in self._weights or self._weights[dtype].size < size:
+            size = max(size, self.size)
+            self._weights[dtype] = frozen(np.resize(self._numbers(0, size, dtype), size))
+        return self._weights[dtype][: math.prod(shape)].reshape(shape)
 
     def step(self, array: Array, n: int) -> Array:
-        """How each element of argument n moves: by a share of its size, up or down, so that none crosses zero; where
-        some are zero, all by at least a share of the typical size."""
-        self._draw(array.size)
-        start = 1 + n % SHIFTS
-        steps = self._steps[start : start + array.size].reshape(array.shape)
-        if array.all():
-            return np.asarray(array * steps)
-        typical = math.sqrt(np.vdot(array, array) / array.size) or 1.0
-        return np.asarray(np.maximum(np.abs(array), typical / 16) * steps)
+        """How each element of argument n moves: by a share of its size, up or down; where some are zero, all by at
+        least a share of the typical size. The share is one that keeps float64 from crossing zero; in float32 about 1,
+        which rounding does not drown."""
+        values = array.ravel()
+        if not values.all():
+            typical = array.dtype.type(math.sqrt(np.vdot(values, values) / values.size) or 1.0)
+            values = np.maximum(np.abs(values), typical / 16)
+        numbers = self._numbers(1 + n % SHIFTS, values.size, array.dtype)
+        steps = numbers if array.dtype == np.float32 else STEP * numbers
+        whole = values.size // PERIOD * PERIOD
+        moves = np.empty_like(values)
+        if whole:
+            np.multiply(values[:whole].reshape(-1, PERIOD), steps, out=moves[:whole].reshape(-1, PERIOD))
+        np.multiply(values[whole:], steps[: values.size - whole], out=moves[whole:])
+        return moves.reshape(array.shape)
 
-    def _draw(self, size: int) -> None:
-        if self._weights.size < size + 1 + SHIFTS:
-            drawn = 1.6 * np.random.default_rng(self.seed).random(size + 1 + SHIFTS) - 0.8
-            drawn += np.copysign(1.1, drawn)
-            self._weights, self._steps = frozen(drawn), STEP * drawn
+    def _numbers(self, start: int, size: int, dtype: Any) -> Array:
+        """So many of them, at most a period."""
+        size = min(size, PERIOD)
+        block = self._blocks.get(dtype)
+        if block is None or block.size < start + size:
+            drawn = 1.6 * np.random.default_rng(self.seed).random(min(max(size, self.size), PERIOD) + 1 + SHIFTS) - 0.8
+            block = self._blocks[dtype] = (drawn + np.copysign(1.1, drawn)).astype(dtype)
+        return block[start : start + size]
 
 
 def operations_of(nodes: Sequence[Node]) -> Iterator[Operation | tuple[Node, str]]:
@@ -136,12 +163,6 @@ def _missing(node: Node, values: dict[Node, Any]) -> str | None:
         if isinstance(arg, Node) and values.get(arg) is None:
             return "the value of an argument that no rule reads is gone"
     return None
-
-
-def _float64(value: Any) -> Any:
-    if not is_floating(value):
-        return value
-    return frozen(value if value.dtype == np.float64 else value.astype(np.float64))
 
 
 def is_floating(value: Any) -> bool:

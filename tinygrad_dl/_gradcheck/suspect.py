@@ -143,7 +143,7 @@ class Suspect:
         step = randomness.step(args[i], i) / STEP
         try:
             outputs = operation.values(args)
-            g = randomness.weights(outputs[self.output].shape)
+            g = randomness.weights(outputs[self.output].shape, np.float64)
             trial = Trial(operation, i, self.output, args, outputs, g, step)
             known = any(self._measure(trial, h) for h in REACHES)
         except Exception:

@@ -2,6 +2,10 @@
 
 Rule and kernel are compared along one random direction, in float64: vᵀ(Jᵀg) by the rule, gᵀ(Jv) by a central
 difference. Where one step does not settle it, a ladder of steps does (`differences`), one argument at a time.
+
+Matrix products, which are what takes time, are looked at in float32 first. Of a function that is linear in each of two
+arguments, a central difference is exact however long the step, so that rounding need not count; that the step be short
+is what float64 is for.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from .differences import EPS, Differences, Slope
 from .operation import STEP, Operation, Randomness, is_floating
 
 AGREES = 1e-6  # relative: a single step settles it
+SINGLE = 3e-6  # the same, in float32
 DIFFERS = 1e-5  # relative: beyond it, and beyond what rounding and bending explain, a gradient is wrong
 ALIKE = 1e-2  # relative: what float32 may make of a value
 TWICE = 1e-12  # relative: answers further apart are two answers
@@ -27,6 +32,7 @@ UNKNOWN = 0.1  # relative: a derivative known less sharply is not known
 DROWNED = 1e-2  # of the largest: the share of an argument that is looked at by itself
 TINY, WIDE = 1e-4, 1e4  # of a step
 SHORTER = 1 / 8  # of a step
+LOUDER = 32  # times a step, at most, for an argument whose share would be lost in that of the others
 
 KERNEL_WRITES = "the kernel writes into its arguments; it must make a new array"
 RULE_WRITES = "the rule writes into what it is given: its arguments, its output, what was saved, or the gradient"
@@ -52,6 +58,14 @@ class Verdict(NamedTuple):
 
 def judge(operation: Operation, randomness: Randomness) -> Verdict:
     """The verdict on an operation, which is left recorded, so that those behind it can be judged too."""
+    single = operation.single()
+    if single is not None and _verdict(single, randomness).kind == "right":
+        operation.outputs = single.outputs
+        return Verdict("right")
+    return _verdict(operation, randomness)
+
+
+def _verdict(operation: Operation, randomness: Randomness) -> Verdict:
     try:
         leaves = operation.record()
     except Exception as error:
@@ -64,6 +78,8 @@ def judge(operation: Operation, randomness: Randomness) -> Verdict:
         examination = _Examination(operation, leaves, randomness)
         if (text := examination.failure()) is not None:
             return Verdict("wrong", text)
+        if operation.precision is np.float32:
+            return Verdict("right" if examination.linear() else "not checked")
         return examination.verdict()
     except Exception as error:
         return Verdict("not checked", f"it cannot be run nearby: {_first_line(error)}")
@@ -78,7 +94,7 @@ class _Examination:
         self.operation, self.leaves = operation, leaves
         self.centre = [y.data for y in operation.floating]
         self.steps = [randomness.step(operation.args[i], i) for i in operation.live]
-        self.weights = [randomness.weights(y.shape) for y in self.centre]
+        self.weights = [randomness.weights(y.shape, y.dtype) for y in self.centre]
 
     def failure(self) -> str | None:
         """Run the rule: why that does not work, if so."""
@@ -87,41 +103,66 @@ class _Examination:
             self.shares = self._shares(self.weights)
         except Exception as error:
             return RULE_WRITES if "read-only" in str(error) else f"the rule fails: {error}"
+        for n in self._drowned():
+            louder = min(LOUDER, 2 ** round(math.log2(max(map(abs, self.shares)) / (abs(self.shares[n]) or 1e-300))))
+            self.steps[n], self.shares[n] = louder * self.steps[n], louder * self.shares[n]
         return None
+
+    def linear(self) -> bool:
+        """Does a long step in float32 show that the rule is right, as it can where the kernel is linear in each of two
+        arguments?"""
+        differences = self._differences(self.steps)
+        return not self._drowned() and self._settled(differences, sum(self.shares), SINGLE, kinks=True)
 
     def _shares(self, weights: Sequence[Array]) -> list[float]:
         pulled = self.operation.gradients(self.leaves, weights)
         return [0.0 if g is None else float(np.vdot(v, g)) for v, g in zip(self.steps, pulled, strict=True)]
 
     def verdict(self) -> Verdict:
-        if self._settled(self.steps, sum(self.shares)) and all(map(self._settled_alone, self._drowned())):
+        differences = self._differences(self.steps)
+        if self._settled(differences, sum(self.shares)) and all(map(self._settled_alone, self._drowned())):
             return Verdict("right")
         if not all(np.isfinite(values).all() for values in (*self.centre, np.array(self.shares))):
             return Verdict("not checked", "its value or its gradient is not finite")
-        if self._coarse():
-            wide, share = [WIDE * step for step in self.steps], WIDE * sum(self.shares)
+        if self._coarse(differences):
+            wide, share = self._differences([WIDE * step for step in self.steps]), WIDE * sum(self.shares)
             return Verdict("right" if self._settled(wide, share, ALIKE, kinks=True) else "not checked", FLOAT32)
-        return self._random() or self._kink() or self._one_by_one(self.weights)
+        if self._random():
+            return Verdict("random", RANDOM)
+        found = self._kink(differences) or self._one_by_one(self.weights)
+        return Verdict("random", RANDOM_RULE) if found.kind == "wrong" and self._random_rule() else found
 
     def _drowned(self) -> list[int]:
         """The live arguments, counted, whose share is lost in that of the others."""
         largest = max(map(abs, self.shares), default=0.0)
         return [n for n, share in enumerate(self.shares) if abs(share) < DROWNED * largest]
 
+    def _differences(self, steps: Sequence[Array | None]) -> list[tuple[Array, Array]]:
+        """Of each output the change from a step behind to one ahead, and the bend between, the second difference."""
+        found = []
+        outputs = self.operation.along(steps, 1.0), self.operation.along(steps, -1.0)
+        for y, ahead, behind in zip(self.centre, *outputs, strict=True):
+            bend = ahead + behind
+            bend -= y
+            bend -= y
+            found.append((ahead - behind, bend))
+        return found
+
     def _settled_alone(self, n: int) -> bool:
-        return self._settled([step if k == n else None for k, step in enumerate(self.steps)], self.shares[n])
+        steps = [step if k == n else None for k, step in enumerate(self.steps)]
+        return self._settled(self._differences(steps), self.shares[n])
 
     def _settled(
-        self, steps: Sequence[Array | None], analytic: float, enough: float = AGREES, kinks: bool = False
+        self,
+        differences: Sequence[tuple[Array, Array]],
+        analytic: float,
+        enough: float = AGREES,
+        kinks: bool = False,
     ) -> bool:
         """Does one step show that the rule, by which the outputs change by `analytic`, is right? kinks: do not look
         for them."""
-        ahead, behind = self.operation.along(steps, 1.0), self.operation.along(steps, -1.0)
         numeric = size = noise = 0.0
-        for y, up, down, w in zip(self.centre, ahead, behind, self.weights, strict=True):
-            change, bend = up - down, up + down
-            bend -= y
-            bend -= y
+        for y, (change, bend), w in zip(self.centre, differences, self.weights, strict=True):
             moved2, bent2, rounding2 = np.vdot(change, change), np.vdot(bend, bend), (8 * EPS) ** 2 * np.vdot(y, y)
             if not kinks and not bent2 * y.size <= BENT**2 * moved2 + rounding2 * y.size:
                 return False
@@ -131,39 +172,47 @@ class _Examination:
         slack = enough * (abs(analytic) + abs(numeric) + size) + min(noise, enough * size)
         return abs(analytic - numeric) <= slack
 
-    def _coarse(self) -> bool:
+    def _coarse(self, differences: Sequence[tuple[Array, Array]]) -> bool:
         """Does the kernel compute in less than float64? Then small steps move next to nothing."""
-        moved, could = (self._moved(self.operation.along(self.steps, t)) for t in (TINY, WIDE))
-        return moved < could / 4
+        could = sum(int(np.count_nonzero(change)) for change, _ in differences) or self._moved(WIDE)
+        return self._moved(TINY) < could / 4
 
-    def _moved(self, outputs: Sequence[Array]) -> int:
-        """How many elements are not what they were."""
+    def _moved(self, share: float) -> int:
+        """How many elements of the output this share of a step changes."""
+        outputs = self.operation.along(self.steps, share)
         return sum(int(np.count_nonzero(z != y)) for y, z in zip(self.centre, outputs, strict=True))
 
-    def _random(self) -> Verdict | None:
-        again = self.operation.along(self.steps, 0.0)
-        if any(_largest(z - y) > TWICE * _largest(y) for y, z in zip(self.centre, again, strict=True)):
-            return Verdict("random", RANDOM)
-        pairs = zip(self.shares, self._shares(self.weights), strict=True)
-        return Verdict("random", RANDOM_RULE) if any(abs(a - b) > TWICE * abs(a) for a, b in pairs) else None
+    def _random(self) -> bool:
+        again = self.operation.along([None] * len(self.steps), 0.0)
+        return any(
+            not np.array_equal(y, z) and _largest(z - y) > TWICE * _largest(y)
+            for y, z in zip(self.centre, again, strict=True)
+        )
 
-    def _kink(self) -> Verdict | None:
+    def _random_rule(self) -> bool:
+        pairs = zip(self.shares, self._shares(self.weights), strict=True)
+        return any(abs(a - b) > TWICE * abs(a) for a, b in pairs)
+
+    def _kink(self, differences: Sequence[tuple[Array, Array]]) -> Verdict | None:
         """Without the elements of the output that are at a kink, is the rule right; with them, between the slopes?"""
-        ahead, behind = self.operation.along(self.steps, 1.0), self.operation.along(self.steps, -1.0)
-        closer = [self.operation.along(self.steps, t) for t in (SHORTER, -SHORTER)]
         low = high = numeric = size = 0.0
         smooth, elements = [], 0
-        for y, up, down, near, under, w in zip(self.centre, ahead, behind, *closer, self.weights, strict=True):
-            bend, shorter, noise = abs(up + down - 2 * y), abs(near + under - 2 * y), 64 * EPS * _largest(y)
-            bent = bend > BENT * _largest(up - down) + noise
-            kinked = bent & (shorter > SHORTER / 2 * bend)  # a smooth function's bend goes with the square
-            first, second = w * (up - y), w * (y - down)
-            low += float(np.minimum(first, second)[kinked].sum())
-            high += float(np.maximum(first, second)[kinked].sum())
-            numeric += float((first + second)[~kinked].sum()) / 2
-            size += float(np.abs(first + second).sum()) / 2
-            smooth.append(np.where(kinked, 0.0, w))
-            elements += int(np.count_nonzero(kinked))
+        closer = self.operation.along(self.steps, SHORTER)
+        for y, arrays, near, weight in zip(self.centre, differences, closer, self.weights, strict=True):
+            change, bend, w = (a.ravel() for a in (*arrays, weight))
+            bent = np.flatnonzero(np.abs(bend) > BENT * _largest(change) + 64 * EPS * _largest(y))
+            # between the ends a smooth function is off the line by a share of its bend that goes with the square
+            off = near.take(bent) - y.take(bent) - SHORTER / 2 * change.take(bent)
+            kinked = bent[np.abs(off) > SHORTER / 4 * np.abs(bend.take(bent))]
+            middle, spread = w.take(kinked) * change.take(kinked) / 2, np.abs(w.take(kinked) * bend.take(kinked)) / 2
+            low += float((middle - spread).sum())
+            high += float((middle + spread).sum())
+            rest = w.copy()
+            rest[kinked] = 0.0
+            numeric += float(np.vdot(rest, change)) / 2
+            size += math.sqrt(np.vdot(w, w) * np.vdot(change, change)) / 2
+            smooth.append(rest.reshape(y.shape))
+            elements += kinked.size
         if not elements:
             return None
         analytic, slack = sum(self._shares(smooth)), DIFFERS * (size + abs(low) + abs(high))

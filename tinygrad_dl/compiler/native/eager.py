@@ -27,6 +27,7 @@ from ..._tensor import Tensor
 from ...nn import activations, objectives, transformations
 from ...optim.optimizer import Optimizer
 from ...primitive import Fused
+from ...scope import current
 from .paired import Kept, Kernels
 from .updating import Ready, Step
 
@@ -96,7 +97,9 @@ class Pair:
 
     def _due(self, key: Any, size: int) -> bool:
         """Are kernels to be made? Of what gives other bits than NumPy at the first call or never: a run that is
-        resumed, or repeated, is to give the same numbers again."""
+        resumed, or repeated, is to give the same numbers again. None for a call that only looks what would happen."""
+        if current().replaying:
+            return False
         if self.op not in EXACT:
             return size >= LARGE and self.work.get(key, 0) >= 0
         self.work[key] = work = self.work.get(key, 0) + size + PAIR_CALLS

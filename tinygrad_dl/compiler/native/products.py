@@ -71,6 +71,7 @@ class _Writer:
     def __init__(self, product: Node) -> None:
         self.product, self.code = product, Code()
         self.helpers: dict[str, str] = {}  # functions that it calls
+        self.corners: dict[tuple[str, str, str], str] = {}  # addresses that are known where the text has come to
         self.m, self.k, self.n = product.shape
         first, second = product.transposed
         self.kind = "float" if product.dtype.itemsize == 4 else "double"
@@ -308,13 +309,20 @@ class _Writer:
     # ---- memory and loops
 
     def _address(self, matrix: _Matrix, row: tuple[str, int], column: tuple[str, int]) -> str:
-        fixed = row[1] * matrix.row + column[1] * matrix.column
-        parts = [(row[0], matrix.row), (column[0], matrix.column)]
-        index = str(fixed)
-        for name, distance in parts:
-            if name != "0":
-                index = self.code.binary("add", _INDEX, self.code.binary("mul", _INDEX, name, distance), index)
-        return self.code.let(f"getelementptr {self.kind}, ptr {matrix.pointer}, i64 {index}")
+        """Of an element: from the corner that registers name, which is looked for once, by a number of elements."""
+        key = matrix.pointer, row[0], column[0]
+        if key not in self.corners:
+            index = "0"
+            for name, distance in ((row[0], matrix.row), (column[0], matrix.column)):
+                if name != "0":
+                    part = name if distance == 1 else self.code.binary("mul", _INDEX, name, distance)
+                    index = part if index == "0" else self.code.binary("add", _INDEX, index, part)
+            self.corners[key] = matrix.pointer if index == "0" else self._step(matrix.pointer, index)
+        offset = row[1] * matrix.row + column[1] * matrix.column
+        return self._step(self.corners[key], offset) if offset else self.corners[key]
+
+    def _step(self, pointer: str, elements: str | int) -> str:
+        return self.code.let(f"getelementptr {self.kind}, ptr {pointer}, i64 {elements}")
 
     def _load(self, lanes: Lanes, matrix: _Matrix, row: tuple[str, int], column: tuple[str, int]) -> str:
         address = self._address(matrix, row, column)
@@ -325,7 +333,11 @@ class _Writer:
         self.code.do(f"store {lanes.type} {x}, ptr {address}, align {self.product.dtype.itemsize}")
 
     def _loop(self, start: str, end: str, body: Callable[[str], None]) -> None:
-        self.code.loop(start, end, [], [], lambda i, _: body(i) or [])  # type: ignore[func-returns-value]
+        def carrying_nothing(i: str, _: list[str]) -> list[str]:
+            body(i)
+            return []
+
+        self._run(start, end, [], [], carrying_nothing)
 
     def _carried(
         self,
@@ -338,4 +350,19 @@ class _Writer:
         """Registers after `count` steps of the body, which is told where it is."""
         every = kinds if isinstance(kinds, list) else [kinds] * len(start)
         width = self.lanes if step is None else step
-        return self.code.loop("0", count, every, start, lambda i, s: body(self.code.binary("mul", _INDEX, i, width), s))
+        if width == 1:
+            return self._run("0", count, every, start, body)
+        return self._run("0", count, every, start, lambda i, s: body(self.code.binary("mul", _INDEX, i, width), s))
+
+    def _run(
+        self,
+        start: str,
+        end: str,
+        kinds: list[Lanes],
+        carried: list[str],
+        body: Callable[[str, list[str]], list[str]],
+    ) -> list[str]:
+        known, self.corners = self.corners, dict(self.corners)
+        after = self.code.loop(start, end, kinds, carried, body)
+        self.corners = known  # what is only known inside
+        return after

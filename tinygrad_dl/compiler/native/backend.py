@@ -22,9 +22,9 @@ from ..lowering import basic_name
 from ..numpy_backend import build as build_numpy
 from ..program import Array, Instruction, Program, execute
 from ..trace import trace_axes
-from . import engine, pool
+from . import driver, engine, pool
 from .codegen import Written, write_kernel
-from .driver import Driver
+from .driver import Tables
 from .memory import ALIGNMENT, aligned, place
 from .operations import can_lower
 from .plan import Step, plan, root
@@ -36,7 +36,7 @@ RELEASED = 1000.0  # microseconds, about, from which on other Python threads may
 
 def _lowers(step: Instruction) -> bool:
     if basic_name(step) == "matmul" and can_lower(step):
-        return engine.product_routine(step.outputs[0].dtype.name) is not None
+        return engine.product_symbol(step.outputs[0].dtype.name) is not None
     return can_lower(step)
 
 
@@ -54,18 +54,17 @@ class Native:
         self.slots: dict[Node, int] = {}
         self.fixed: dict[Node, Array] = {}  # memory that stays: constants and what lies in the arena
         self._place_outputs()
-        late = set(self.plan.overwrites)
-        written: dict[Step, Written] = {}
-        for step in self.plan.order:
-            if isinstance(step, Kernel):
-                written[step] = write_kernel(step, self.graph, late)
-            elif step.kind == "gemm" and is_ours(step):
-                written[step] = write_product(step)
-        units = {step: w.units for step, w in written.items()}
-        self.threads = pool.threads()
-        self.rounds = rounds(self.plan.order, self.plan.overwrites, self.graph, units, self.threads)
-        self._place_memory(written)
-        self.parts = self._parts(written)
+        with engine.Compilation() as compilation:
+            self.threads = pool.threads()
+            written, code = self._written(compilation)
+            entry = driver.runner(compilation, self.threads)
+            units = {step: w.units for step, w in written.items()}
+            self.rounds = rounds(self.plan.order, self.plan.overwrites, self.graph, units, self.threads)
+            self._place_memory(written)
+            addresses = compilation.addresses([entry, *code.values()])
+        code_at = dict(zip(code, addresses[1:], strict=True))
+        self.tables = Tables(self.graph, code_at, written, self.address, self.pointers, self.threads)
+        self.parts = self._parts(addresses[0])
         self._prepare()
 
     def _prepare(self) -> None:
@@ -162,32 +161,41 @@ class Native:
 
     # ---- code
 
-    def _parts(self, written: dict[Step, Written]) -> list[Callable[[list[Array]], None]]:
+    def _written(self, compilation: engine.Compilation) -> tuple[dict[Step, Written], dict[Step, str]]:
+        """Products and kernels of our own, and the symbols of all, which are compiled now. Products come first, which
+        take longest."""
+        late = set(self.plan.overwrites)
+        written: dict[Step, Written] = {}
+        code: dict[Step, str] = {}
+        for step in sorted(self.plan.order, key=lambda step: isinstance(step, Kernel)):
+            if isinstance(step, Kernel):
+                written[step] = write_kernel(step, self.graph, late)
+            elif step.kind == "gemm" and is_ours(step):
+                written[step] = write_product(step)
+            elif step.kind == "gemm":
+                code[step] = driver.product(compilation, step.dtype.name)
+            if step in written:
+                code[step] = compilation.add(written[step].text, written[step].declares)
+        return written, code
+
+    def _parts(self, address: int) -> list[Callable[[list[Array]], None]]:
         """Functions that run the rounds in order: machine code, and NumPy in between."""
-        texts = [w.text for w in written.values()]
-        declares = sorted({d for w in written.values() for d in w.declares})
-        addresses = dict(zip(texts, engine.functions(texts, declares, kept=True), strict=True))
-        code = {step: (addresses[w.text], w.ranged) for step, w in written.items()}
-        driver = Driver(self.graph, code, self.pointers, self.threads)
-        groups = [(native, list(group)) for native, group in groupby(self.rounds, _is_native)]
-        drivers = [driver.text(group) for native, group in groups if native]
         slow = sum(task.time for tasks in self.rounds for task in tasks) > RELEASED
         kind = ctypes.CFUNCTYPE if slow else ctypes.PYFUNCTYPE
-        entry = kind(None, ctypes.c_void_p, ctypes.c_void_p)
-        entries = iter([entry(address) for address in engine.functions(drivers, engine.CONTROLS)])
+        entry = kind(None, ctypes.c_void_p, ctypes.c_void_p)(address)
         parts: list[Callable[[list[Array]], None]] = []
-        for native, group in groups:
+        for native, group in groupby(self.rounds, _is_native):
             if native:
-                parts.append(self._call(next(entries)))
+                parts.append(self._call(entry, self.tables.run(list(group))))
             else:
                 parts += [self._numpy(tasks[0].step) for tasks in group]
         return parts
 
-    def _call(self, entry: Any) -> Callable[[list[Array]], None]:
-        address, threads = self.address, self.threads
+    def _call(self, entry: Any, run: int) -> Callable[[list[Array]], None]:
+        threads = self.threads
         if not any(shared(tasks, threads) for tasks in self.rounds):
-            return lambda arrays: entry(address, None)
-        return lambda arrays: entry(address, pool.state(threads))
+            return lambda arrays: entry(run, None)
+        return lambda arrays: entry(run, pool.state(threads))
 
     def _numpy(self, node: Any) -> Callable[[list[Array]], None]:
         """An instruction that NumPy runs, its results copied to where they are planned."""

@@ -18,6 +18,7 @@ import numpy as np
 from ..axes import Graph, Node
 from ..fuse import WIDEST, Kernel
 from . import operations
+from .calling import function
 from .ir import Code, Lanes
 from .operations import Register, lanes_of
 from .schedule import FUNCTION, INNER, OUTER, Schedule
@@ -38,13 +39,12 @@ class Piece:
 
 @dataclass(slots=True)
 class Written:
-    """A kernel's function: text that names it `@NAME`, what it declares, and its arguments in order."""
+    """A kernel's function: text that names it `@NAME`, what it declares, and its pointers in order."""
 
     text: str
     declares: set[str]
     pointers: list[Node]
     scratch: list[int]  # bytes of each further pointer
-    ranged: bool  # are the first and the last round of the outer loop arguments?
     units: int  # rounds of the outer loop, 1 if they cannot be shared out
 
 
@@ -264,12 +264,10 @@ class _Writer:
 
     def written(self) -> Written:
         pointers = [*self.pointer.values(), *self.scratch.values()]
-        numbers = ["%rows", "%columns", "%first", "%last"] if self.shared else ["%rows", "%columns"]
-        arguments = ", ".join([f"ptr {p}" for p in pointers] + [f"i64 {n}" for n in numbers])
-        text = f"define void @NAME({arguments}) {{\nentry:\n{self.code.text()}\n  ret void\n}}\n"
+        text = function(pointers, ["%rows", "%columns"], self.code.text())
         elements = self.columns if self.kernel.columns_inside else self.rows * self.tile
         sizes = [elements * node.dtype.itemsize for node in self.scratch]
-        return Written(text, self.code.declares, self.pointers, sizes, self.shared, self.units)
+        return Written(text, self.code.declares, self.pointers, sizes, self.units)
 
     # ---- values
 

@@ -1,143 +1,205 @@
-"""`Driver`: the text of the function that runs rounds of tasks one after another, from a table of pointers.
+"""`Tables`: how the rounds of a program are run. What is to be called, and with which numbers, stands in memory, so
+that the code that walks it (`runner`) is the same for all programs, as is the call of OpenBLAS's product (`product`).
 
-Its arguments are the table and the state of the pool of threads. A round that is shared out is a function of
-its own, which does the task of a number.
+All numbers have 64 bits. A task is its function, where its own numbers are, and its range; a round is how many tasks
+it has, whether they are shared out, and where they are; a run is how many rounds it has, where they are, and what
+becomes of OpenBLAS's own threads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Container, Iterable, Mapping, Sequence
+
+import numpy as np
 
 from ..axes import Graph, Node
 from ..fuse import Kernel
+from ..program import Array
 from . import engine, pool
+from .calling import function
+from .engine import Compilation
 from .plan import Step
 from .rounds import GRAIN, Round, Task, by_rows, shared
 
 _FLAGS = {False: 111, True: 112}  # CBLAS: as it lies, transposed
 _ROW_MAJOR = 101
-PART = 50  # rounds of one function: LLVM takes time that grows with the square of a function's length
+_ASK, _SETTLE = 1, 2  # OpenBLAS's threads: helpers run only if there are several; besides, there is one meanwhile
+_PLACES = ["%from.a", "%from.b", "%from.y"]  # where the parts begin, in elements
+_SIZES = ["%turn.a", "%turn.b", "%m", "%n", "%k", "%row.a", "%row.b", "%row.y", "%adds"]
+
+_TASK = """define void @NAME.task(i64 %i, ptr %tasks) {
+  %start = mul i64 %i, 4
+  %task = getelementptr i64, ptr %tasks, i64 %start
+  %function = load ptr, ptr %task
+  %numbers.at = getelementptr i64, ptr %task, i64 1
+  %numbers = load ptr, ptr %numbers.at
+  %first.at = getelementptr i64, ptr %task, i64 2
+  %first = load i64, ptr %first.at
+  %last.at = getelementptr i64, ptr %task, i64 3
+  %last = load i64, ptr %last.at
+  call void %function(ptr %numbers, i64 %first, i64 %last)
+  ret void
+}
+"""
+_ROUNDS = """define void @NAME.rounds(ptr %rounds, i64 %n, ptr %pool) {
+entry:
+  br label %each
+each:
+  %r = phi i64 [0, %entry], [%next, %done]
+  %over = icmp uge i64 %r, %n
+  br i1 %over, label %end, label %round
+round:
+  %start = mul i64 %r, 3
+  %round.at = getelementptr i64, ptr %rounds, i64 %start
+  %count = load i64, ptr %round.at
+  %shared.at = getelementptr i64, ptr %round.at, i64 1
+  %shared = load i64, ptr %shared.at
+  %tasks.from = getelementptr i64, ptr %round.at, i64 2
+  %tasks = load ptr, ptr %tasks.from
+  %out = icmp ne i64 %shared, 0
+  br i1 %out, label %share, label %alone
+share:
+  call void @DISPATCH(ptr %pool, i64 %count, ptr @NAME.task, ptr %tasks)
+  br label %done
+alone:
+  %i = phi i64 [0, %round], [%following, %alone]
+  call void @NAME.task(i64 %i, ptr %tasks)
+  %following = add i64 %i, 1
+  %more = icmp ult i64 %following, %count
+  br i1 %more, label %alone, label %done
+done:
+  %next = add i64 %r, 1
+  br label %each
+end:
+  ret void
+}
+"""
+_RUN = """define void @NAME(ptr %run, ptr %state) {
+BEFORE
+  %n = load i64, ptr %run
+  %rounds.at = getelementptr i64, ptr %run, i64 1
+  %rounds = load ptr, ptr %rounds.at
+  %threads.at = getelementptr i64, ptr %run, i64 2
+  %threads = load i64, ptr %threads.at
+  %asks = icmp ne i64 %threads, 0
+  br i1 %asks, label %ask, label %go
+ask:
+  %number = call i32 @GET()
+  %several = icmp sgt i32 %number, 1
+  %pool = select i1 %several, ptr %state, ptr null
+  %settles = icmp eq i64 %threads, 2
+  br i1 %settles, label %settle, label %plain
+plain:
+  call void @NAME.rounds(ptr %rounds, i64 %n, ptr %pool)
+  br label %end
+settle:
+  call void @SET(i32 1)
+  call void @NAME.rounds(ptr %rounds, i64 %n, ptr %pool)
+  call void @SET(i32 %number)
+  br label %end
+go:
+  call void @NAME.rounds(ptr %rounds, i64 %n, ptr %state)
+  br label %end
+end:
+AFTER
+  ret void
+}
+"""
 
 
-T = TypeVar("T")
+# What stands in where there are no threads: then no round is shared out, and nobody asks.
+_ABSENT = {
+    "DISPATCH": "define void @NAME.dispatch(ptr %state, i64 %n, ptr %function, ptr %tasks) {\n  ret void\n}\n",
+    "GET": "define i32 @NAME.get() {\n  ret i32 1\n}\n",
+    "SET": "define void @NAME.set(i32 %number) {\n  ret void\n}\n",
+}
+_DECLARES = {"DISPATCH": "void @{}(ptr, i64, ptr, ptr)", "GET": "i32 @{}()", "SET": "void @{}(i32)"}
 
 
-def _batched(sequence: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    return (sequence[i : i + size] for i in range(0, len(sequence), size))
+def runner(compilation: Compilation, threads: int) -> str:
+    """The symbol of the function that takes the address of a run and the state of the pool of threads.
+
+    Where OpenBLAS's number of threads has become one since the program was built, it is one here as well."""
+    found = {"DISPATCH": pool.dispatch(compilation) if threads > 1 else None}
+    found |= {verb: engine.blas_symbol(f"{verb.lower()}_num_threads") for verb in ("GET", "SET")}
+    before, after = map("\n".join, engine.WITHOUT_DENORMALS)
+    text = _RUN.replace("BEFORE", before).replace("AFTER", after) + _ROUNDS + _TASK
+    declares = set(engine.CONTROLS)
+    for name, symbol in found.items():
+        text = text.replace(f"@{name}(", f"@{symbol or f'NAME.{name.lower()}'}(")
+        if symbol is None:
+            text += _ABSENT[name]
+        else:
+            declares.add("declare " + _DECLARES[name].format(symbol))
+    return compilation.add(text, declares)
 
 
-class Driver:
-    """Writes for one program.
+def product(compilation: Compilation, dtype: str) -> str:
+    """The symbol of the function that calls OpenBLAS's product."""
+    symbol, kind = engine.product_symbol(dtype), "float" if dtype == "float32" else "double"
+    body = [f"  %{x} = getelementptr {kind}, ptr %all.{x}, i64 %from.{x}" for x in "aby"]
+    body += [f"  %flag.{x} = trunc i64 %turn.{x} to i32" for x in "ab"]
+    body.append(f"  %scale = uitofp i64 %adds to {kind}")
+    arguments = f"i32 {_ROW_MAJOR}, i32 %flag.a, i32 %flag.b, i64 %m, i64 %n, i64 %k, {kind} 1.0, "
+    arguments += f"ptr %a, i64 %row.a, ptr %b, i64 %row.b, {kind} %scale, ptr %y, i64 %row.y"
+    body.append(f"  call void @{symbol}({arguments})")
+    types = ", ".join(argument.split()[0] for argument in arguments.split(", "))
+    text = function([f"%all.{x}" for x in "aby"], [*_PLACES, *_SIZES], "\n".join(body))
+    return compilation.add(text, [f"declare void @{symbol}({types})"])
 
-    code: the address of each own function, and whether it takes a range. slots: where in the table the
-    pointers of each task's arguments are."""
+
+class Tables:
+    """Of one program.
+
+    code: the address of each step's function; own: which of them are kernels and products of our own. table: the
+    address of that of all pointers; slots: which of them are each task's. threads: what rounds are planned for."""
 
     def __init__(
-        self, graph: Graph, code: Mapping[Step, tuple[int, bool]], slots: Mapping[Task, list[int]], threads: int
+        self,
+        graph: Graph,
+        code: Mapping[Step, int],
+        own: Container[Step],
+        table: int,
+        slots: Mapping[Task, list[int]],
+        threads: int,
     ) -> None:
-        self.graph, self.code, self.slots, self.threads = graph, code, slots, threads
+        self.graph, self.code, self.own = graph, code, own
+        self.table, self.slots, self.threads = table, slots, threads
+        self.kept: list[Array] = []
 
-    def text(self, found: Sequence[Round]) -> str:
-        """The function of some rounds."""
-        parts = [self._part(i, list(some)) for i, some in enumerate(_batched(found, PART))]
-        calls = [f"  call void @NAME.part{i}(ptr %table, ptr %pool)" for i in range(len(parts))]
-        before, after = engine.WITHOUT_DENORMALS
-        body = "\n".join([*before, *self._with_threads(calls, found), *after])
-        return f"define void @NAME(ptr %table, ptr %state) {{\n{body}\n  ret void\n}}\n" + "".join(parts)
+    def run(self, found: Sequence[Round]) -> int:
+        """The address of a run of some rounds, for the function that `runner` gives."""
+        rounds = [(len(tasks), shared(tasks, self.threads), self._keep(map(self._task, tasks))) for tasks in found]
+        return self._keep([(len(found), self._keep(rounds), self._threads(found))])
 
-    def _with_threads(self, calls: list[str], found: Sequence[Round]) -> list[str]:
-        """OpenBLAS's own threads are idle meanwhile, and have their number again afterwards. Where that has become one
-        since the program was built, it is one here as well."""
-        products = any(task.step not in self.code for tasks in found for task in tasks)
+    def _keep(self, rows: Iterable[Iterable[int]]) -> int:
+        array = np.array([*rows], np.int64)
+        self.kept.append(array)
+        return array.ctypes.data
+
+    def _threads(self, found: Sequence[Round]) -> int:
+        products = any(task.step not in self.own for tasks in found for task in tasks)
         if self.threads == 1 or not (products or any(shared(tasks, self.threads) for tasks in found)):
-            return ["  %pool = getelementptr i8, ptr %state, i64 0", *calls]
-        number, settle = (engine.blas_routine(f"{verb}_num_threads") for verb in ("get", "set"))
-        one, back = (f"  call void inttoptr (i64 {settle} to ptr)(i32 {n})" for n in ("1", "%number"))
-        return [
-            f"  %number = call i32 inttoptr (i64 {number} to ptr)()",
-            "  %several = icmp sgt i32 %number, 1",
-            "  %pool = select i1 %several, ptr %state, ptr null",
-            *([one, *calls, back] if products else calls),
-        ]
+            return 0
+        return _SETTLE if products else _ASK
 
-    def _part(self, number: int, found: Sequence[Round]) -> str:
-        lines, helpers = list[str](), list[str]()
-        for i, tasks in enumerate(found):
-            if shared(tasks, self.threads):
-                name = f"@NAME.round{number}.{len(helpers)}"
-                helpers.append(self._round(name, tasks))
-                arguments = f"ptr %pool, i64 {len(tasks)}, ptr {name}, ptr %table"
-                lines.append(f"  call void inttoptr (i64 {pool.dispatch()} to ptr)({arguments})")
-            else:
-                for j, task in enumerate(tasks):
-                    lines += self._call(task, f"t{i}.{j}.")
-        body = "\n".join(lines)
-        text = f"define void @NAME.part{number}(ptr %table, ptr %pool) {{\n{body}\n  ret void\n}}\n"
-        return text + "".join(helpers)
-
-    def _round(self, name: str, tasks: Round) -> str:
-        cases = " ".join(f"i64 {i}, label %task{i}" for i in range(len(tasks)))
-        lines = ["entry:", f"  switch i64 %i, label %end [{cases}]"]
-        for i, task in enumerate(tasks):
-            lines += [f"task{i}:", *self._call(task, f"t{i}."), "  br label %end"]
-        body = "\n".join([*lines, "end:"])
-        return f"define void {name}(i64 %i, ptr %table) {{\n{body}\n  ret void\n}}\n"
-
-    def _call(self, task: Task, prefix: str) -> list[str]:
-        """A call; the names of its registers begin with the prefix."""
-        lines: list[str] = []
-        loaded: dict[int, str] = {}  # for this call alone: what lives over many calls, LLVM takes long to place
-
-        def pointer(slot: int, offset: int = 0, kind: str = "") -> str:
-            if slot not in loaded:
-                loaded[slot] = f"%{prefix}b{slot}"
-                lines.append(f"  %{prefix}a{slot} = getelementptr ptr, ptr %table, i64 {slot}")
-                lines.append(f"  %{prefix}b{slot} = load ptr, ptr %{prefix}a{slot}")
-            if not offset:
-                return f"ptr {loaded[slot]}"
-            name = f"%{prefix}p{slot}.{offset}"
-            if name not in loaded.values():
-                loaded[-1 - len(loaded)] = name
-                lines.append(f"  {name} = getelementptr {kind}, ptr {loaded[slot]}, i64 {offset}")
-            return f"ptr {name}"
-
-        step, slots = task.step, self.slots[task]
-        if step in self.code:
-            address, ranged = self.code[step]
-            arguments = [pointer(slot) for slot in slots]
-            if isinstance(step, Kernel):
-                arguments += [f"i64 {self.graph.size(step.rows)}", f"i64 {self.graph.size(step.columns)}"]
-            arguments += [f"i64 {task.start}", f"i64 {task.end}"] if ranged else []
-        else:
-            assert isinstance(step, Node)
-            found = engine.product_routine(step.dtype.name)
-            assert found is not None
-            address = found
-            offsets, sizes = _piece(step, task)
-            kind = "float" if step.dtype.itemsize == 4 else "double"
-            a, b, y = (pointer(slot, offset, kind) for slot, offset in zip(slots, offsets, strict=True))
-            arguments = _product(step, kind, sizes, a, b, y)
-        lines.append(f"  call void inttoptr (i64 {address} to ptr)({', '.join(arguments)})")
-        return lines
+    def _task(self, task: Task) -> tuple[int, int, int, int]:
+        step, numbers = task.step, [self.table + 8 * slot for slot in self.slots[task]]
+        if isinstance(step, Kernel):
+            numbers += [self.graph.size(step.rows), self.graph.size(step.columns)]
+        elif step not in self.own:
+            numbers += _piece(step, task)
+        return self.code[step], self._keep([numbers]), task.start, task.end
 
 
-def _piece(product: Node, task: Task) -> tuple[tuple[int, int, int], tuple[int, int]]:
-    """Of a part of a product: where its factors and its result begin, and its numbers of rows and columns."""
+def _piece(product: Node, task: Task) -> list[int]:
+    """Of a part of a product: `_PLACES` and `_SIZES`."""
     m, k, n = product.shape
     first, second = product.transposed
     start, end = task.start * GRAIN, task.end * GRAIN
     if by_rows(product):
-        return (start * (1 if first else k), 0, start * n), (min(end, m) - start, n)
-    return (0, start * (k if second else 1), start), (m, min(end, n) - start)
-
-
-def _product(product: Node, kind: str, sizes: tuple[int, int], a: str, b: str, y: str) -> list[str]:
-    """The arguments of CBLAS for a matrix product."""
-    m, k, n = product.shape
-    first, second = product.transposed
-    flags = [f"i32 {x}" for x in (_ROW_MAJOR, _FLAGS[first], _FLAGS[second])]
-    left, right = f"i64 {m if first else k}", f"i64 {k if second else n}"
-    numbers = [f"i64 {x}" for x in (*sizes, k)]
-    scale = "0.0" if product.shows is None else "1.0"
-    return [*flags, *numbers, f"{kind} 1.0", a, left, b, right, f"{kind} {scale}", y, f"i64 {n}"]
+        offsets, sizes = (start * (1 if first else k), 0, start * n), (min(end, m) - start, n)
+    else:
+        offsets, sizes = (0, start * (k if second else 1), start), (m, min(end, n) - start)
+    rows = (m if first else k, k if second else n, n)
+    return [*offsets, _FLAGS[first], _FLAGS[second], *sizes, k, *rows, product.shows is not None]

@@ -1,5 +1,5 @@
-"""`functions`: text of LLVM functions as machine code in this process, each distinct text compiled once, several at a
-time on as many threads as there are cores."""
+"""`Compilation`: text of LLVM functions as machine code in this process, each distinct text compiled once, on as many
+threads as there are cores, while other texts are still written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import hashlib
 import os
 import platform
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable
+from queue import SimpleQueue
 from typing import Any
 
 import llvmlite  # type: ignore[import-untyped]
@@ -40,66 +41,89 @@ if _X86:
         ("  call void @llvm.x86.sse.ldmxcsr(ptr %control.was)",),
     )
 _lock = threading.Lock()
-_addresses: dict[str, int] = {}
+_addresses: dict[str, int] = {}  # by symbol
 
 
-def functions(texts: Sequence[str], declares: Sequence[str], kept: bool = False) -> list[int]:
-    """The addresses of functions. Each text defines `@NAME`, and helpers of its own with names that begin so.
+class Compilation:
+    """Some functions that are to be compiled: 0.17 s on two threads for a training step of three layers, 0.32 on one.
 
-    declares: the intrinsics that they call. kept: keep them on disk, see `store`; not for texts that name addresses,
-    which are others in the next process."""
-    with _lock:
-        new = [text for text in dict.fromkeys(texts) if text not in _addresses]
-        if new:
-            engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())  # which it frees
-            for code in _compiled(new, declares, kept):
-                engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-            engine.finalize_object()
-            _addresses.update((text, engine.get_function_address(_symbol(text))) for text in new)
-            engine.detach()  # the code stays until the process ends; disposing of it then fails now and again
-        return [_addresses[text] for text in texts]
+    A text defines `@NAME`, and helpers of its own with names that begin so; it may call others by their symbols."""
 
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[tuple[str, str] | None] = SimpleQueue()
+        self._begun: set[str] = set()
+        self._code: list[tuple[str, bytes]] = []
+        self._failed: list[Exception] = []
+        self._helpers: list[threading.Thread] = []
 
-def _compiled(texts: Sequence[str], declares: Sequence[str], kept: bool) -> list[bytes]:
-    """Object code of each text: 0.32 s on one thread, 0.17 on two, for a training step of three layers."""
-    found: dict[str, bytes] = {}
-    failed: list[Exception] = []
-    waiting = sorted(texts, key=len)
+    def __enter__(self) -> Compilation:
+        return self
 
-    def work() -> None:
+    def __exit__(self, *_: object) -> None:
+        self._wait()
+
+    def add(self, text: str, declares: Iterable[str] = ()) -> str:
+        """Begin with a function; its symbol. declares: what it calls."""
+        text = "\n".join([text, *sorted(declares)])
+        symbol = "f" + hashlib.sha256(text.encode()).hexdigest()[:24]
+        if symbol not in _addresses and symbol not in self._begun:
+            self._begun.add(symbol)
+            self._queue.put((symbol, text))
+            if len(self._helpers) < cores():
+                self._helpers.append(threading.Thread(target=self._help, name="tinygrad_dl compiler"))
+                self._helpers[-1].start()
+        return symbol
+
+    def addresses(self, symbols: Iterable[str]) -> list[int]:
+        """Where functions begin, once all are there. Raises what LLVM has against a text."""
+        self._wait()
+        if self._failed:
+            raise self._failed[0]
+        if self._code:
+            with _lock:
+                _load(self._code)
+            self._code = []
+        return [_addresses[symbol] for symbol in symbols]
+
+    def _wait(self) -> None:
+        for _ in self._helpers:
+            self._queue.put(None)
+        for helper in self._helpers:
+            helper.join()
+        self._helpers = []
+
+    def _help(self) -> None:
         try:
             machine = _machine()
-            while waiting and not failed:
-                text = waiting.pop()
-                found[text] = _object(text, declares, machine, kept)
-        except IndexError:
-            return  # another thread took the last one
+            while (work := self._queue.get()) is not None:
+                self._code.append((work[0], _object(*work, machine)))
         except Exception as error:
-            failed.append(error)
-
-    helpers = [threading.Thread(target=work) for _ in range(min(_cores(), len(texts)) - 1)]
-    for helper in helpers:
-        helper.start()
-    work()
-    for helper in helpers:
-        helper.join()
-    if failed:
-        raise failed[0]
-    return [found[text] for text in texts]
+            self._failed.append(error)
 
 
-def _object(text: str, declares: Sequence[str], machine: Any, kept: bool) -> bytes:
+def _load(code: Iterable[tuple[str, bytes]]) -> None:
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())  # which it frees
+    for _, part in code:
+        engine.add_object_file(llvm.ObjectFileRef.from_data(part))
+    engine.finalize_object()
+    for symbol, _ in code:
+        _addresses[symbol] = engine.get_function_address(symbol)
+        llvm.add_symbol(symbol, _addresses[symbol])
+    engine.detach()  # the code stays until the process ends; disposing of it then fails now and again
+
+
+def _object(symbol: str, text: str, machine: Any) -> bytes:
+    """Object code, from the disk if it is kept there."""
     triple, cpu, features = _host()
     store = Store(triple, cpu, features, llvmlite.__version__, str(llvm.llvm_version_info), _ATTRIBUTES, text)
-    code = store.read() if kept else None
+    code = store.read()
     if code is None:
         head = f'target triple = "{triple}"\ntarget datalayout = "{machine.target_data}"\n'
-        body = text.replace("@NAME", f"@{_symbol(text)}").replace(") {\n", ") #0 {\n")
-        source = "\n".join([head, body, *declares, _ATTRIBUTES])
+        body = text.replace("@NAME", f"@{symbol}").replace(") {\n", ") #0 {\n")
+        source = "\n".join([head, body, _ATTRIBUTES])
         with llvm.create_context() as context, llvm.parse_assembly(source, context) as module:
             code = _emit(machine, module)
-        if kept:
-            store.write(code)
+        store.write(code)
     return code
 
 
@@ -120,10 +144,6 @@ def _emit(machine: Any, module: Any) -> bytes:
         library.LLVMPY_DisposeMemoryBuffer(buffer)
 
 
-def _symbol(text: str) -> str:
-    return "f" + hashlib.sha256(text.encode()).hexdigest()[:24]
-
-
 @functools.cache
 def _host() -> tuple[str, str, str]:
     """The triple, processor and features of this machine."""
@@ -137,23 +157,37 @@ def _machine() -> Any:
     return llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, features=features, opt=1, jit=True)
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def product_routine(dtype: str) -> int | None:
-    """The address of the matrix product of `float32` or `float64` in NumPy's OpenBLAS; its integers have 64 bits."""
-    return blas_routine({"float32": "cblas_sgemm", "float64": "cblas_dgemm"}[dtype])
+def product_symbol(dtype: str) -> str | None:
+    """Of the matrix product of `float32` or `float64` in NumPy's OpenBLAS; its integers have 64 bits."""
+    return blas_symbol({"float32": "cblas_sgemm", "float64": "cblas_dgemm"}[dtype])
+
+
+def blas_symbol(name: str) -> str | None:
+    """Of a function of OpenBLAS's, which texts may call, None without it."""
+    symbol = _blas_name(name)
+    address = blas_routine(name)
+    if address is None:
+        return None
+    llvm.add_symbol(symbol, address)
+    return symbol
 
 
 @functools.cache
 def blas_routine(name: str) -> int | None:
     """The address of a function of the OpenBLAS that NumPy's wheel brings along, None without it."""
     folder = os.path.join(os.path.dirname(os.path.dirname(np.__file__)), "numpy.libs")
-    symbol = f"scipy_{name}64_" if name.startswith("cblas") else f"scipy_openblas_{name}64_"
     for path in glob.glob(os.path.join(folder, "*openblas64*")):
         try:
-            return ctypes.cast(getattr(ctypes.CDLL(path), symbol), ctypes.c_void_p).value
+            return ctypes.cast(getattr(ctypes.CDLL(path), _blas_name(name)), ctypes.c_void_p).value
         except (OSError, AttributeError):
             continue
     return None
+
+
+def _blas_name(name: str) -> str:
+    return f"scipy_{name}64_" if name.startswith("cblas") else f"scipy_openblas_{name}64_"

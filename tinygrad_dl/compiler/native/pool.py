@@ -18,11 +18,15 @@ from typing import Any
 import numpy as np
 
 from . import engine
+from .engine import Compilation
 
 _MACHINE = platform.machine().lower()
 _FUTEX = {"x86_64": 202, "amd64": 202, "aarch64": 98}.get(_MACHINE) if sys.platform == "linux" else None
 _PAUSE = "llvm.aarch64.hint(i32 1)" if _MACHINE == "aarch64" else "llvm.x86.sse2.pause()"
-DECLARES = ("declare void @llvm.aarch64.hint(i32)" if _MACHINE == "aarch64" else "declare void @llvm.x86.sse2.pause()",)
+_DECLARES = [
+    "declare void @llvm.aarch64.hint(i32)" if _MACHINE == "aarch64" else "declare void @llvm.x86.sse2.pause()",
+    "declare i64 @syscall(i64, ...)",
+]
 SPINS = 20_000  # pauses of 50 ns before a helper sleeps: rounds lie apart, and waking takes as long as a round
 
 # The state, by offset: the next task with the number of the round above it (0), tasks that are done (64), how many
@@ -31,7 +35,7 @@ SPINS = 20_000  # pauses of 50 ns before a helper sleeps: rounds lie apart, and 
 _SIZE = 320
 _OFFSETS = {"done": 64, "count": 128, "task": 136, "table": 144, "sleepers": 192, "word": 196, "busy": 256}
 _FIELDS = "\n".join(f"  %{name} = getelementptr i8, ptr %state, i64 {n}" for name, n in _OFFSETS.items())
-_SYSTEM = "call i64 (i64, ...) inttoptr (i64 SYSCALL to ptr)(i64 FUTEX, ptr %word"
+_SYSTEM = f"call i64 (i64, ...) @syscall(i64 {_FUTEX}, ptr %word"
 
 # Tasks 0 to n - 1 of a function of its number and a table. Without a state, or if another thread has it, this thread
 # does them all. While the fields of a round are written it is closed: its next number is beyond every count.
@@ -100,11 +104,13 @@ end:
 }}
 """
 
+_BEFORE = "\n".join(engine.WITHOUT_DENORMALS[0])
+
 # A task is taken by a swap of the whole word, so its fields, read before, belong to this round.
 _HELP = f"""define void @NAME(ptr %state) {{
 entry:
 {_FIELDS}
-BEFORE
+{_BEFORE}
   br label %look
 look:
   %spins = phi i64 [0, %entry], [%longer, %pause], [0, %ran], [0, %slept], [%spins, %take]
@@ -184,7 +190,7 @@ def threads() -> int:
     if _FUTEX is None or routine is None:
         return 1
     number: int = ctypes.CFUNCTYPE(ctypes.c_int)(routine)()
-    return min(number, len(os.sched_getaffinity(0)))
+    return min(number, engine.cores())
 
 
 def state(wanted: int) -> int:
@@ -193,19 +199,18 @@ def state(wanted: int) -> int:
     return _pool.state
 
 
-@functools.cache
-def dispatch() -> int:
-    """The address of the function that shares out tasks."""
-    return engine.functions([_with_system(_DISPATCH)], DECLARES)[0]
+def dispatch(compilation: Compilation) -> str:
+    """The symbol of the function that shares out tasks; the helpers' is compiled with it."""
+    _helper(compilation)
+    return compilation.add(_DISPATCH, _DECLARES)
+
+
+def _helper(compilation: Compilation) -> str:
+    return compilation.add(_HELP, [*_DECLARES, *engine.CONTROLS])
 
 
 @functools.cache
 def _entry() -> Any:
-    text = _with_system(_HELP).replace("BEFORE", "\n".join(engine.WITHOUT_DENORMALS[0]))
-    address = engine.functions([text], [*DECLARES, *engine.CONTROLS])[0]
+    with Compilation() as compilation:
+        address = compilation.addresses([_helper(compilation)])[0]
     return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address)
-
-
-def _with_system(text: str) -> str:
-    call = ctypes.cast(ctypes.CDLL(None).syscall, ctypes.c_void_p).value
-    return text.replace("SYSCALL", str(call)).replace("FUTEX", str(_FUTEX))

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..axes import Node
+from .calling import function
 from .codegen import Written
 from .ir import Code, Lanes
 from .turning import turned
@@ -95,7 +96,9 @@ class _Writer:
             columns = _even(self.n, 6)
             return _even(self.m, _REGISTERS // (columns + 1)), columns
         vectors = 2 if self.n > self.lanes else 1
-        return _even(self.m, _REGISTERS // 2), vectors
+        most = _REGISTERS // 2
+        fitting = (height for height in range(most, most // 2, -1) if self.m % height == 0)
+        return next(fitting, _even(self.m, most)), vectors
 
     def write(self) -> Written:
         self.code.declares.add("declare i64 @llvm.umin.i64(i64, i64)")
@@ -113,11 +116,10 @@ class _Writer:
             size, step = self.n, self.strip
         depth = _even(self.k, DEPTH) + self.lanes
         scratch = [depth * self.strip * self.product.dtype.itemsize] if self.copies else []
-        arguments = f"ptr %a, ptr %b, ptr %y, {'ptr %s0, ' * self.copies}i64 %first, i64 %last"
-        text = f"define void @NAME({arguments}) {{\nentry:\n{self.code.text()}\n  ret void\n}}\n"
+        text = function(["%a", "%b", "%y", *["%s0"] * self.copies], [], self.code.text())
         text += "".join(self.helpers.values())
         pointers = [*self.product.nodes[:2], self.product]
-        return Written(text, self.code.declares, pointers, scratch, True, -(-size // step))
+        return Written(text, self.code.declares, pointers, scratch, -(-size // step))
 
     def _range(self, size: int, step: int, body: Callable[[str, int], None]) -> None:
         """Rounds first to last of an outer loop over so many rows or columns, of which each takes a step."""
@@ -221,41 +223,72 @@ class _Writer:
 
     def _dots(self, row: str, rows: int) -> None:
         """Some rows of the result, tile by tile."""
-        for column in range(0, self.n, self.width):
-            columns = min(self.width, self.n - column)
-            sums = self._reduced(row, rows, column, columns)
-            for (i, j), x in sums.items():
-                one = Lanes(self.kind)
-                if self.adds:
-                    x = self.code.fadd(one, x, self._load(one, self.y, (row, i), ("0", column + j)))
-                self._store(one, x, self.y, (row, i), ("0", column + j))
+        full, rest = divmod(self.n, self.width)
+        end = str(full)
+        self._loop("0", end, lambda i: self._tile_of_dots(row, rows, self.code.binary("mul", _INDEX, i, self.width)))
+        if rest:
+            self._tile_of_dots(row, rows, str(full * self.width), rest)
 
-    def _reduced(self, row: str, rows: int, column: int, columns: int) -> dict[tuple[int, int], str]:
+    def _tile_of_dots(self, row: str, rows: int, column: str, columns: int | None = None) -> None:
+        one = Lanes(self.kind)
+        places = [(i, j) for i in range(rows) for j in range(columns or self.width)]
+        vectors = self._multiplied((row, column), places)
+        for start in range(0, len(places), self.lanes):
+            sums = self._summed(vectors[start : start + self.lanes])
+            for number, (i, j) in enumerate(places[start : start + self.lanes]):
+                x = self.code.let(f"extractelement <{self.lanes} x {self.kind}> {sums}, i64 {number}")
+                if self.adds:
+                    x = self.code.fadd(one, x, self._load(one, self.y, (row, i), (column, j)))
+                self._store(one, x, self.y, (row, i), (column, j))
+
+    def _multiplied(self, corner: tuple[str, str], places: list[tuple[int, int]]) -> list[str]:
+        """For each place of a tile a vector, whose lanes add up to it."""
         lanes, left = Lanes(self.kind, self.lanes), self.k % self.lanes
-        places = [(i, j) for i in range(rows) for j in range(columns)]
+        row, column = corner
 
         def add(at: tuple[str, int], lanes: Lanes, sums: list[str]) -> list[str]:
-            xs = [self._load(lanes, self.a, (row, i), at) for i in range(rows)]
-            ys = [self._load(lanes, self.b, at, ("0", column + j)) for j in range(columns)]
+            xs = {i: self._load(lanes, self.a, (row, i), at) for i in dict(places)}
+            ys = {j: self._load(lanes, self.b, at, (column, j)) for j in {j: i for i, j in places}}
             return [self.code.fma(lanes, xs[i], ys[j], s) for (i, j), s in zip(places, sums, strict=True)]
 
         zeros = [lanes.constant(0.0)] * len(places)
         sums = self._carried(str(self.k // self.lanes), lanes, zeros, lambda at, s: add((at, 0), lanes, s))
-        found = [self._across(lanes, s, 0.0) for s in sums]
         if left:
-            lanes = Lanes(self.kind, left)
-            parts = add(("0", self.k - left), lanes, [lanes.constant(0.0)] * len(places))
-            found = [self._across(lanes, s, f) for s, f in zip(parts, found, strict=True)]
-        return dict(zip(places, found, strict=True))
+            part = Lanes(self.kind, left)
+            rest = add(("0", self.k - left), part, [part.constant(0.0)] * len(places))
+            wide = [self._widened(part, lanes, x) for x in rest]
+            sums = [self.code.fadd(lanes, x, y) for x, y in zip(sums, wide, strict=True)]
+        return sums
 
-    def _across(self, lanes: Lanes, x: str, start: str | float) -> str:
-        one = Lanes(self.kind)
-        if lanes.width == 1:
-            return self.code.fadd(one, start, x)
-        name = f"@llvm.vector.reduce.fadd.{lanes.suffix}"
-        self.code.declares.add(f"declare {self.kind} {name}({self.kind}, {lanes.type})")
-        call = f"call reassoc {self.kind} {name}({self.kind} {one.operand(start)}, {lanes.type} {x})"
-        return self.code.let(call)
+    def _widened(self, part: Lanes, lanes: Lanes, x: str) -> str:
+        """With zeros behind."""
+        if part.width == 1:
+            return self.code.let(f"insertelement {lanes.type} zeroinitializer, {part.kind} {x}, i64 0")
+        chosen = ", ".join(f"i32 {min(i, part.width)}" for i in range(lanes.width))
+        return self.code.let(
+            f"shufflevector {part.type} {x}, {part.type} zeroinitializer, <{lanes.width} x i32> <{chosen}>"
+        )
+
+    def _summed(self, vectors: list[str]) -> str:
+        """A vector of the sums of each one's lanes: of two vectors the halves are added, then their halves."""
+        lanes = Lanes(self.kind, self.lanes)
+        half = self.lanes // 2
+        found = vectors + [lanes.constant(0.0)] * (self.lanes - len(vectors))
+        while half:
+            parts: list[list[int]] = [[], []]
+            for start in range(0, lanes.width, 2 * half):
+                for n, part in enumerate(parts):
+                    own = [start + n * half + i for i in range(half)]
+                    part += [*own, *(i + lanes.width for i in own)]
+            found = [self._halves(lanes, x, y, parts) for x, y in zip(found[:half], found[half:], strict=True)]
+            half //= 2
+        return found[0]
+
+    def _halves(self, lanes: Lanes, x: str, y: str, parts: list[list[int]]) -> str:
+        masks = (", ".join(f"i32 {i}" for i in part) for part in parts)
+        text = f"shufflevector {lanes.type} {x}, {lanes.type} {y}, <{lanes.width} x i32>"
+        first, second = (self.code.let(f"{text} <{mask}>") for mask in masks)
+        return self.code.fadd(lanes, first, second)
 
     def _vectors(
         self,

@@ -1,0 +1,21 @@
+"""`function`: how every kernel and product is called: with numbers of its own, and a range.
+
+The numbers lie in memory as 64-bit integers: where each of its pointers stands, and what else it is to know. So one
+function, which is the same for all programs, can call them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def function(pointers: Sequence[str], numbers: Sequence[str], body: str) -> str:
+    """The text of `@NAME`, whose body finds these registers, and %first and %last of the range."""
+    lines = ["entry:"]
+    for i, register in enumerate(pointers):
+        lines += [f"  %at{i} = getelementptr i64, ptr %numbers, i64 {i}", f"  %place{i} = load ptr, ptr %at{i}"]
+        lines.append(f"  {register} = load ptr, ptr %place{i}")
+    for i, register in enumerate(numbers, len(pointers)):
+        lines += [f"  %at{i} = getelementptr i64, ptr %numbers, i64 {i}", f"  {register} = load i64, ptr %at{i}"]
+    opening = "\n".join(lines)
+    return f"define void @NAME(ptr %numbers, i64 %first, i64 %last) {{\n{opening}\n{body}\n  ret void\n}}\n"

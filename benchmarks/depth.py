@@ -39,7 +39,7 @@ def _row(case: Deep, rounds: int) -> list[str]:
         for name, remote in remotes.items():
             remote.call("first_call", Deep(1))  # imports
             remote.begin("first_call", case)
-            first[name] = remote.end(PATIENCE)
+            first[name] = remote.end(PATIENCE)[1]
         numbers = {name: remote.call("pace", LEAST)[0] for name, remote in remotes.items()}
         for _ in range(rounds):
             for name, remote in remotes.items():

@@ -60,6 +60,7 @@ class Recorded:
         inputs = self.program.inputs
         self.arrays: list[Any] = [f.array if type(f) is Held else None for f in feeds]  # of the latest run
         self.arguments = [(i, f.number) for i, f in enumerate(feeds) if type(f) is Argument]
+        self.expected = [(inputs[i].shape, inputs[i].dtype) for _, i in sorted((n, i) for i, n in self.arguments)]
         self.draws = [(i, f) for i, f in enumerate(feeds) if type(f) is Draw]
         self.old_gradients = [(i, f.tensor) for i, f in enumerate(feeds) if type(f) is Gradient]
         replaced = set(self.program.updates.values())

@@ -38,6 +38,22 @@ def test_sixty_steps_equal_torchs(kind, options):
         b.step()
 
 
+@pytest.mark.parametrize(("kind", "options"), [*CASES, ("ReduceLROnPlateau", {"patience": 1, "min_lr": 0.03})])
+def test_scaled_rates_stay_scaled(kind, options):
+    plain, scaled = (getattr(lr_scheduler, kind)(optimizer(groups=2), **options) for _ in range(2))
+    metric = [1.0] if kind == "ReduceLROnPlateau" else []
+    for n in range(40):
+        if n == 7:
+            scaled.scale(0.25)
+        factor = 0.25 if n >= 7 else 1
+        assert scaled.get_last_lr() == pytest.approx([factor * rate for rate in plain.get_last_lr()], rel=1e-12)
+        plain.step(*metric)
+        scaled.step(*metric)
+    for wrong in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="scale: expected a factor > 0"):
+            scaled.scale(wrong)
+
+
 @pytest.mark.parametrize(
     "options",
     [

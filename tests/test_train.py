@@ -23,9 +23,10 @@ class Do(Callback):
             self.act(run)
 
 
-def by_hand(epochs, clip=None, per="epoch"):
-    """The loop as a beginner writes it; gives the model, and the rows that a history should have."""
-    trainer, train, dev = build(clip=clip)
+def by_hand(epochs, clips=(), per="epoch"):
+    """The loop as a beginner writes it; gives the model, and the rows that a history should have. clips: the largest
+    norm in an epoch, if there is one."""
+    trainer, train, dev = build()
     model, optimizer, schedule = trainer.model, trainer.optimizer, trainer.schedule
     rows = []
     for epoch in range(epochs):
@@ -41,8 +42,8 @@ def by_hand(epochs, clip=None, per="epoch"):
             loss.backward()
             gradients = [p.grad.numpy() for p in model.parameters()]
             norms.append(np.sqrt(sum((g.astype(np.float64) ** 2).sum() for g in gradients)))
-            if clip is not None:
-                optim.clip_grad_norm(model.parameters(), clip)
+            if epoch in clips:
+                optim.clip_grad_norm(model.parameters(), clips[epoch])
             optimizer.step()
             losses += [loss.item()] * len(y)
             right += (output.detach().numpy().argmax(1) == y.numpy()).tolist()
@@ -69,7 +70,8 @@ def by_hand(epochs, clip=None, per="epoch"):
 def test_it_is_the_loop_that_one_writes_by_hand(options):
     trainer, train, dev = build(**options)
     history = trainer.fit(train, dev, epochs=3)
-    model, rows = by_hand(3, options["clip"], options.get("schedule_per", "epoch"))
+    clips = {} if options["clip"] is None else dict.fromkeys(range(3), options["clip"])
+    model, rows = by_hand(3, clips, options.get("schedule_per", "epoch"))
     assert weights(trainer.model) == weights(model)
     for row, expected in zip(history.epochs, rows, strict=True):
         for name, value in expected.items():
@@ -414,6 +416,17 @@ def test_looking_changes_nothing_that_is_random():
     trainer, train, dev = build(clip=None)
     trainer.fit(train, dev, epochs=1)
     assert weights(trainer.model) == weights(by_hand(1)[0])
+
+
+def test_clip_set_later_holds_from_then_on():
+    trainer, train, dev = build(clip=None)
+    trainer.fit(train, dev, epochs=1)
+    with pytest.raises(ValueError, match="clip: expected a norm > 0, got 0"):
+        trainer.clip = 0
+    assert trainer.clip is None
+    trainer.clip = 0.3
+    trainer.fit(train, dev, epochs=1)
+    assert weights(trainer.model) == weights(by_hand(2, {1: 0.3})[0])
 
 
 def test_columns_of_a_history():

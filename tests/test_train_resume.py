@@ -154,6 +154,19 @@ def test_two_checkpoints_are_kept_and_an_abandoned_future_goes(tmp_path):
     assert weights(back.model) == weights(trainer.model)
 
 
+def test_what_a_killed_save_left_goes_when_the_run_goes_on(tmp_path):
+    trainer, train, dev = build(folder=tmp_path)
+    trainer.fit(train, dev)
+    (tmp_path / ".0123456789abcdef.tmp").write_bytes(b"half a checkpoint")
+    others = [tmp_path / name for name in (".mine.tmp", "0123456789abcdef.tmp")]
+    for other in others:
+        other.touch()
+    again, train, dev = build(folder=tmp_path)
+    again.fit(train, dev, resume=True)
+    assert not (tmp_path / ".0123456789abcdef.tmp").exists()
+    assert all(other.exists() for other in others)
+
+
 def test_a_checkpoint_has_every_generator(tmp_path):
     """The library's, one of another kind that a module has, and that of a scope."""
 

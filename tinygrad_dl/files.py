@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from ._formats import CHECKSUM, FORMATS, METADATA, Array, Format, Unsupported, s
 from ._tensor import Tensor
 
 _STATE = "tinygrad_dl.state"  # the structure's key in the metadata
+_RANDOM, _UNFINISHED = 8, ".tmp"  # bytes in the name of a file that is being written, and its suffix
 
 
 class State(dict[str, Any]):
@@ -178,7 +180,7 @@ def _replace(target: Path, content: bytes) -> None:
     final = target.resolve()
     if not final.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "save: there is no such folder; make it first", str(final.parent))
-    temporary = final.with_name(f".{secrets.token_hex(8)}.tmp")
+    temporary = final.with_name(f".{secrets.token_hex(_RANDOM)}{_UNFINISHED}")
     try:
         with open(temporary, "xb") as file:
             if final.exists():
@@ -192,6 +194,12 @@ def _replace(target: Path, content: bytes) -> None:
         raise OSError(error.errno, f"save: could not write the file: {error.strerror}", str(target)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def unfinished(folder: Path) -> list[Path]:
+    """The files in a folder that a `save` was writing when its process was killed, or is writing now."""
+    found = folder.glob(f".*{_UNFINISHED}")
+    return [f for f in found if re.fullmatch(rf"\.[0-9a-f]{{{2 * _RANDOM}}}", f.stem)]
 
 
 def _sync_folder(folder: Path) -> None:

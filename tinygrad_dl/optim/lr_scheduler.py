@@ -17,6 +17,8 @@ from .optimizer import Optimizer
 class Schedule:
     """Base class: a subclass gives the factor on α₀ at a count; the first rate is set at once, at count 0."""
 
+    _rates: tuple[str, ...] = ("base_lrs",)  # the attributes that `scale` multiplies
+
     def __init__(self, optimizer: Optimizer) -> None:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"{type(self).__name__}: expected an Optimizer, got {type(optimizer).__name__}")
@@ -53,6 +55,16 @@ class Schedule:
         except ValueError:
             self.count -= 1
             raise
+
+    def scale(self, factor: float) -> None:
+        """Multiply the rates of the groups by a factor, now and from now on. Raises ValueError unless it is > 0."""
+        if not (math.isfinite(factor) and factor > 0):
+            raise ValueError(f"{type(self).__name__}.scale: expected a factor > 0, got {factor}")
+        for name in self._rates:
+            old = getattr(self, name)
+            setattr(self, name, [rate * factor for rate in old] if isinstance(old, list) else old * factor)
+        for group in self.optimizer.param_groups:
+            group["lr"] *= factor
 
     def get_last_lr(self) -> list[float]:
         """The current rate of each group."""
@@ -129,6 +141,8 @@ class LinearLR(Schedule):
 class CosineAnnealingLR(Schedule):
     """Half a cosine from α₀ to eta_min over T_max counts (Loshchilov and Hutter 2016), and back again."""
 
+    _rates = ("base_lrs", "eta_min")
+
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
         if T_max < 1:
             raise ValueError(f"CosineAnnealingLR: expected T_max >= 1, got {T_max}")
@@ -142,6 +156,8 @@ class CosineAnnealingLR(Schedule):
 class OneCycleLR(Schedule):
     """Up from max_lr / div_factor to max_lr over pct_start of the steps, then down to the first rate /
     final_div_factor, along half cosines (Smith and Topin 2017). Rates only; momentum is left alone."""
+
+    _rates = ("base_lrs", "max_lr")
 
     def __init__(
         self,
@@ -178,6 +194,8 @@ class ReduceLROnPlateau(Schedule):
 
     mode: is less better ("min") or more ("max"). threshold: the relative ("rel") or absolute ("abs") change that
     counts as better. cooldown: calls to wait after a reduction. min_lr: the smallest rate."""
+
+    _rates = ("rates", "min_lr")
 
     def __init__(
         self,

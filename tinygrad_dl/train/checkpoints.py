@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._tensor import Tensor
-from ..files import load, save
+from ..files import load, save, unfinished
 from .callbacks import Callback
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ class Checkpoints(Callback):
 
     def begin(self, run: Trainer) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        for file in unfinished(self.folder):  # of a run that was killed
+            file.unlink(missing_ok=True)
 
     def batch(self, run: Trainer) -> None:
         if self.every is not None and run.step % self.every == 0:

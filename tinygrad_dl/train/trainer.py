@@ -70,8 +70,6 @@ class Trainer:
         checks.check_parts(model, loss, optimizer, schedule, callbacks)
         if schedule_per not in ("epoch", "step"):
             raise ValueError(f"Trainer: schedule_per: expected 'epoch' or 'step', got {schedule_per!r}")
-        if clip is not None and not clip > 0:
-            raise ValueError(f"Trainer: clip: expected a norm > 0, got {clip}")
         if save_every is not None and folder is None:
             raise ValueError("Trainer: save_every needs a folder to save in")
         self.model, self.loss, self.optimizer, self.schedule = model, loss, optimizer, schedule
@@ -84,7 +82,8 @@ class Trainer:
         self.ended = ""  # why the latest run ended, if not because it was complete
         self._per_step = schedule_per == "step" and not isinstance(schedule, ReduceLROnPlateau)
         self._due = False  # is the schedule to be stepped before the next batch?
-        self._step = Step(model, loss, optimizer, clip, compile)
+        self._compile = compile
+        self.clip = clip
         self._early = None if patience is None else EarlyStopping(patience)
         self._checkpoints = None if folder is None else checkpoints.Checkpoints(folder, save_every)
         listeners = [self._early, *callbacks, Progress() if progress else None, self._checkpoints]
@@ -92,6 +91,18 @@ class Trainer:
         self._running = Running()
         self._stopping = ""
         self._data: Loader | None = None
+
+    @property
+    def clip(self) -> float | None:
+        """The largest norm of the gradient, None for any; it may be set while the trainer runs."""
+        return self._clip
+
+    @clip.setter
+    def clip(self, norm: float | None) -> None:
+        if norm is not None and not norm > 0:
+            raise ValueError(f"Trainer: clip: expected a norm > 0, got {norm}")
+        self._clip = norm
+        self._step = Step(self.model, self.loss, self.optimizer, norm, self._compile)
 
     @property
     def rate(self) -> float:

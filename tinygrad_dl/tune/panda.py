@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..train import Callback, checkpoints
-from ..train.step import Step
 
 if TYPE_CHECKING:
     from ..train import Trainer
@@ -24,7 +23,6 @@ COMMANDS = {
     "back": "back 3: at the end of the current epoch, to the weights, rates and all else as they were after epoch 3",
     "stop": "stop: end the run after the current batch",
 }
-RATES = ("base_lrs", "rates", "max_lr", "eta_min", "min_lr")  # of a schedule, proportional to all of them together
 
 
 class Panda(Callback):
@@ -137,8 +135,7 @@ class Panda(Callback):
 
     def _apply_clip(self, run: Trainer) -> None:
         if self.clip is not None:
-            clip = None if self.clip == "off" else float(self.clip)
-            run._step = Step(run.model, run.loss, run.optimizer, clip, run._step._kinds is not None)
+            run.clip = None if self.clip == "off" else float(self.clip)
 
     def _check_back(self, run: Trainer, epoch: int) -> None:
         if not self._file(epoch).exists():
@@ -212,16 +209,11 @@ def _set_rate(run: Trainer, rate: float) -> None:
     if before == 0:
         raise ValueError("Panda: lr: the schedule has it at 0 now; wait until that is over")
     factor = rate / before
+    if run.schedule is not None:
+        run.schedule.scale(factor)
+        return
     for group in run.optimizer.param_groups:
         group["lr"] *= factor
-    if run.schedule is not None:
-        old = run.schedule.state_dict()
-        new = {name: _times(value, factor) if name in RATES else value for name, value in old.items()}
-        run.schedule.load_state_dict(new)
-
-
-def _times(value: Any, factor: float) -> Any:
-    return [one * factor for one in value] if isinstance(value, list) else value * factor
 
 
 def _set_momentum(run: Trainer, value: float) -> float:

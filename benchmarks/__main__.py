@@ -6,7 +6,7 @@ import importlib
 import sys
 import time
 
-NAMES = ("compiled", "fresh", "budget", "busy", "depth", "eager", "insight")
+NAMES = ("compiled", "fresh", "budget", "busy", "depth", "eager", "insight", "products")
 
 
 def main() -> None:

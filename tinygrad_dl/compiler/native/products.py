@@ -1,10 +1,10 @@
 """`write_product`: matrix products of up to middle size as text of LLVM functions; OpenBLAS does the others.
 
-Where a classifier's last layer has 10 columns, OpenBLAS runs at a third of its speed; a layer of 64 × 64 × 128 takes 10
-in place of 13 µs, one of 128 × 784 × 512 1,000 in place of 1,150. Above some 60 million multiplications it is faster.
+Where a classifier's last layer has 10 columns, OpenBLAS runs at a third of its speed, and in small layers a transposed
+second factor costs it time (`python -m benchmarks products`). Above some 60 million multiplications it is faster.
 
 Results are tiles in registers: of dot products along the inner size where the result has few columns and both factors
-lie so, else of vectors along the columns. Of large factors, a strip of the second is copied to be contiguous, turned if
+lie so, else of vectors along the columns. A height that divides the rows leaves no second kind of tile to compile. Of large factors, a strip of the second is copied to be contiguous, turned if
 it lies transposed, and the inner size and the rows are cut so that what is read again stays in the second cache (Goto
 and van de Geijn 2008, Anatomy of high-performance matrix multiplication). Like kernels, products take a range of rounds
 of their outer loop, so that threads can share them.

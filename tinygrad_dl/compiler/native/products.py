@@ -4,10 +4,11 @@ Where a classifier's last layer has 10 columns, OpenBLAS runs at a third of its 
 second factor costs it time (`python -m benchmarks products`). Above some 60 million multiplications it is faster.
 
 Results are tiles in registers: of dot products along the inner size where the result has few columns and both factors
-lie so, else of vectors along the columns. A height that divides the rows leaves no second kind of tile to compile. Of large factors, a strip of the second is copied to be contiguous, turned if
-it lies transposed, and the inner size and the rows are cut so that what is read again stays in the second cache (Goto
-and van de Geijn 2008, Anatomy of high-performance matrix multiplication). Like kernels, products take a range of rounds
-of their outer loop, so that threads can share them.
+lie so, else of vectors along the columns. A height that divides the rows leaves no second kind of tile to compile. Of
+large factors, a strip of the second is copied to be contiguous, turned if it lies transposed, and the inner size and
+the rows are cut so that what is read again stays in the second cache (Goto and van de Geijn 2008, Anatomy of
+high-performance matrix multiplication). Like kernels, products take a range of rounds of their outer loop, so that
+threads can share them.
 """
 
 from __future__ import annotations

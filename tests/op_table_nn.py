@@ -134,10 +134,11 @@ ACTIVATIONS = rows(
     (activations._hot, hot, LABELS, {"num_classes": 4, "axis": 0, "dtype": np.float64}),
 )
 
+OF_X = {"shape": X.shape, "axis": 1, "ignore_index": -100}
 LOSSES = rows(
     (gradients._checked, lambda norm: norm, np.array(3.0)),
     (training._checked, lambda loss: loss, np.array(3.0)),
-    (objectives._safe, lambda k, x, ignore_index: np.array([max(i, 0) for i in k]), SOME, X, {"ignore_index": -100}),
+    (objectives._safe, lambda k, **_: np.array([max(i, 0) for i in k]), SOME, OF_X),
     (F.nll_loss, nll, X, LABELS),
     (F.nll_loss, nll, X, SOME, WEIGHT),
     (F.nll_loss, nll, X, SOME, WEIGHT, {"reduction": "none"}),

@@ -20,6 +20,19 @@ def record(f, arrays):
     return tape.program(results)[0], [y.data for y in results]
 
 
+def training_step(model, optimizer):
+    """One step of descent on the cross-entropy, to be compiled."""
+
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = tg.nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step
+
+
 def _arrays(tree):
     if isinstance(tree, list | tuple):
         return [x for part in tree for x in _arrays(part)]

@@ -164,6 +164,13 @@ def test_a_product_with_a_bias_that_hardly_matters():
         assert verdicts(check_graph(affine(*tensors))) == ["wrong"], scale
 
 
+def test_a_gradient_that_is_not_finite_beside_a_small_one():
+    root = op(lambda a, b: np.sqrt(a) + 1e-6 * b, lambda g, y, a, _b: g / (2 * np.sqrt(a)), lambda g, *_: 1e-6 * g)
+    a, b = leaf(np.array([0.0, 1.0, 2.0])), leaf(np.ones(3))
+    (check,) = check_graph(root(a, b)).checks
+    assert (check.verdict, check.detail) == ("not checked", "its value or its gradient is not finite")
+
+
 def test_small_and_large_values():
     for scale in (1e-9, 1e-3, 1e3, 1e9):
         x, w = leaf(X * scale), leaf(Y.T)

@@ -252,11 +252,23 @@ def test_random_draws_follow_the_generator():
     assert [[t.tolist() for t in fast(x)] for _ in range(4)] == eager
 
 
-def test_a_label_outside_the_classes_raises_on_replay():
-    _, _, _, step = train(True, steps=2)
+@pytest.mark.parametrize("backend", ["interpreter", "numpy", "native"])
+def test_a_label_outside_the_classes_raises_on_replay_and_changes_nothing(backend):
+    _, model, optimizer, step = train(True, steps=3, backend=backend)
     x, y = BATCHES[0]
+    before = everything(model, optimizer)
     with pytest.raises(ValueError, match="label 7 at row 2 is outside the 4 classes"):
         step(tg.tensor(x), tg.tensor(np.where(np.arange(16) == 2, 7, y)))
+    assert len(step.programs) == 1
+    assert everything(model, optimizer) == before
+
+
+def everything(model, optimizer):
+    """All state as bytes."""
+    found = [t.data.tobytes() for t in model.state_dict().values()]
+    for state in optimizer.state_dict()["state"].values():
+        found += [np.asarray(value).tobytes() for value in state.values()]
+    return found
 
 
 def test_plain_average_of_statistics():

@@ -439,3 +439,36 @@ def test_groups_of_equal_options():
         step()
     np.testing.assert_allclose(a.detach().numpy(), 0.7, atol=0.01)  # Adam moves by the rate, about
     np.testing.assert_array_equal(a.detach().numpy(), b.detach().numpy())
+
+
+@pytest.mark.parametrize("backend", ["interpreter", "numpy", "native"])
+def test_an_operation_that_fails_in_the_middle_changes_nothing(backend):
+    def kernel(x, limit):
+        if limit < 0:
+            raise ValueError("a negative limit")
+        return x * 1.0
+
+    picky = tg.primitive(kernel, lambda g, *_: g, None, name="picky")
+    tg.seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    optimizer = optim.Adam(model.parameters())
+    state = lambda: [t.data.tobytes() for t in model.state_dict().values()]
+    x = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+
+    @tg.compile(backend=backend)
+    def step(x, limit):
+        optimizer.zero_grad()
+        loss = (picky(model(x), limit) ** 2).sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    for _ in range(3):
+        step(x, np.array(1.0))
+    before, steps = state(), optimizer.state[model[0].weight]["step"]
+    with pytest.raises(ValueError, match="a negative limit"):
+        step(x, np.array(-1.0))
+    assert len(step.programs) == 1
+    assert (state(), optimizer.state[model[0].weight]["step"]) == (before, steps)
+    step(x, np.array(1.0))
+    assert state() != before

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from programs import training_step
 from test_drawing import arrows, boxes
 
 import tinygrad_dl as tg
@@ -18,14 +19,7 @@ def trained(*layers, rate=0.1, size=6):
         model = nn.Sequential(*[layer() for layer in layers])
         optimizer = optim.SGD(model.parameters(), lr=rate)
 
-        @tg.compile(backend="numpy")
-        def step(x, y):
-            optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(model(x), y)
-            loss.backward()
-            optimizer.step()
-            return loss
-
+        step = tg.compile(training_step(model, optimizer), backend="numpy")
         step(np.random.default_rng(0).normal(size=(8, size)).astype(np.float32), np.arange(8) % 3)
     return step
 

@@ -8,6 +8,7 @@ import threading
 
 import numpy as np
 import pytest
+from programs import training_step
 
 import tinygrad_dl as tg
 from tinygrad_dl import nn, optim
@@ -31,14 +32,7 @@ def training(threads: int, monkeypatch, steps: int = 3):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(128, 300)).astype(np.float32), rng.integers(0, 10, 128)
 
-    @tg.compile(backend="native")
-    def step(x, y):
-        optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
-
+    step = tg.compile(training_step(model, optimizer), backend="native")
     losses = [step(x, y).item() for _ in range(steps)]
     native = step._latest.run
     assert isinstance(native, Native)

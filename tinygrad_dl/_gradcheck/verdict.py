@@ -32,7 +32,7 @@ UNKNOWN = 0.1  # relative: a derivative known less sharply is not known
 DROWNED = 1e-2  # of the largest: the share of an argument that is looked at by itself
 TINY, WIDE = 1e-4, 1e4  # of a step
 SHORTER = 1 / 8  # of a step
-LOUDER = 32  # times a step, at most, for an argument whose share would be lost in that of the others
+LOUDER = 32.0  # times a step, at most, for an argument whose share would be lost in that of the others
 
 KERNEL_WRITES = "the kernel writes into its arguments; it must make a new array"
 RULE_WRITES = "the rule writes into what it is given: its arguments, its output, what was saved, or the gradient"
@@ -103,8 +103,10 @@ class _Examination:
             self.shares = self._shares(self.weights)
         except Exception as error:
             return RULE_WRITES if "read-only" in str(error) else f"the rule fails: {error}"
+        largest = max(map(abs, self.shares), default=0.0)
         for n in self._drowned():
-            louder = min(LOUDER, 2 ** round(math.log2(max(map(abs, self.shares)) / (abs(self.shares[n]) or 1e-300))))
+            share = abs(self.shares[n])
+            louder = LOUDER if LOUDER * share < largest else largest / share
             self.steps[n], self.shares[n] = louder * self.steps[n], louder * self.shares[n]
         return None
 

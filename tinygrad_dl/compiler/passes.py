@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import ops
 from ..primitive import Primitive
-from .lowering import lower
+from .lowering import basic_name, lower
 from .program import Array, Instruction, Literal, Program, Value, execute
 
 FOLDED = 65536  # elements: larger results are not computed in advance
@@ -16,7 +16,7 @@ FOLDED = 65536  # elements: larger results are not computed in advance
 
 def simplify(program: Program) -> Program:
     """Every pass, in order."""
-    for rewrite in (lowered, unbroadcast, folded, shared, live):
+    for rewrite in (lowered, unbroadcast, folded, shared, live, checked_first):
         program = rewrite(program)
     return program
 
@@ -184,3 +184,12 @@ def live(program: Program) -> Program:
             body.append(step)
     constants: dict[Value, Array] = {v: a for v, a in program.constants.items() if v in needed}
     return Program(program.inputs, constants, body[::-1], program.outputs, program.updates)
+
+
+def checked_first(program: Program) -> Program:
+    """What only NumPy can run, and needs nothing but inputs, comes first: such are checks of arguments, which are to
+    fail before a backend has written over anything."""
+    inputs = set(program.inputs)
+    first = [step for step in program.body if not basic_name(step) and step.inputs and inputs.issuperset(step.inputs)]
+    rest = [step for step in program.body if step not in first]
+    return Program(program.inputs, program.constants, [*first, *rest], program.outputs, program.updates)

@@ -82,27 +82,27 @@ def _class_axis(x: Any) -> int:
     return min(1, x.ndim - 1)
 
 
-def _check_classes(x: Any, labels: Any, ignore_index: int) -> Any:
-    """The mask of what is not ignored, or None for all."""
-    axis = _class_axis(x)
-    wanted = x.shape[:axis] + x.shape[axis + 1 :]
+def _check_classes(shape: tuple[int, ...], axis: int, labels: Any, ignore_index: int) -> Any:
+    """The mask of what is not ignored, or None for all. shape: the input's, with the classes on an axis."""
+    wanted = shape[:axis] + shape[axis + 1 :]
     if labels.shape != wanted:
-        raise ValueError(f"expected labels of shape {wanted} for an input of shape {x.shape}, got {labels.shape}")
-    return check_labels(labels, x.shape[axis], ignore_index)
+        raise ValueError(f"expected labels of shape {wanted} for an input of shape {shape}, got {labels.shape}")
+    return check_labels(labels, shape[axis], ignore_index)
 
 
-def _classes(labels: Any, x: Any, ignore_index: int) -> Any:
-    """Checked labels, with class 0 for what is ignored."""
-    kept = _check_classes(x, labels, ignore_index)
+def _classes(labels: Any, shape: tuple[int, ...], axis: int, ignore_index: int) -> Any:
+    """Checked labels, with class 0 for what is ignored. Of the input only the shape is known, so that a compiled step
+    can look at the labels before it computes, and changes, anything."""
+    kept = _check_classes(shape, axis, labels, ignore_index)
     return labels if kept is None else np.where(kept, labels, 0)
 
 
-_safe = primitive(_classes, None, None, name="nll_loss")
+_safe = primitive(_classes, None, name="nll_loss")
 
 
 def _weigh(x: Any, target: Any, weight: Any, ignore_index: int) -> tuple[Any, Any, Any]:
     """Checked labels, which of them count, and the weight of each."""
-    labels = _safe(target, x, ignore_index=ignore_index)
+    labels = _safe(target, shape=x.shape, axis=_class_axis(x), ignore_index=ignore_index)
     kept = np.not_equal(target, ignore_index)
     factor = kept.astype(x.dtype)
     return labels, kept, factor if weight is None else factor * _class_weight(weight, x)[labels]
@@ -133,7 +133,7 @@ def _class_weight(weight: Any, x: Any) -> Any:
 
 
 def _mean_forward(z: Any, labels: Any, *, ignore_index: int) -> tuple[Any, Any]:
-    kept = _check_classes(z, labels, ignore_index)
+    kept = _check_classes(z.shape, _class_axis(z), labels, ignore_index)
     n = len(labels) if kept is None else np.count_nonzero(kept)
     places = np.arange(0, z.size, z.shape[1])
     places += labels if kept is None else np.where(kept, labels, 0)

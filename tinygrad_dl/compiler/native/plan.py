@@ -56,6 +56,7 @@ class _Planner:
                 if first is node:
                     self.steps.append(node)
                 self.maker[node] = self.maker[first] if first is not node else len(self.steps) - 1
+        self.fallible = {i for i, s in enumerate(self.steps) if isinstance(s, Node) and s.kind == "opaque"}
         self.readers: dict[Node, set[int]] = {}
         for i, step in enumerate(self.steps):
             for x in reads(step):
@@ -81,7 +82,8 @@ class _Planner:
         return found
 
     def _overwrites(self, new: Node, old: Node) -> bool:
-        """Let all readers of the old value come before the new one is written, if that is possible."""
+        """Let all readers of the old value, and all that may fail, come before the new one is written, if that is
+        possible."""
         maker = self.maker[new]
         step = self.steps[maker]
         if new.dtype != old.dtype or self.graph.size(new.layout) != self.graph.size(old.layout):
@@ -93,7 +95,7 @@ class _Planner:
                 seen = [x for x in step.inputs if root(x) is old]
                 if seen != [old] or old.layout != new.layout:
                     return False
-        others = self.readers.get(old, set()) - {maker}
+        others = (self.readers.get(old, set()) | self.fallible) - {maker}
         if any(self._reaches(maker, i) for i in others):
             return False
         for i in others:

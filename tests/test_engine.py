@@ -51,9 +51,13 @@ def test_what_is_wrong_with_a_text_is_raised_and_does_no_harm():
 
 
 def test_an_error_in_between_leaves_no_thread_waiting():
-    with pytest.raises(KeyError), Compilation() as compilation:
-        compilation.add(PLUS.format(4000))
-        raise KeyError
+    def fail():
+        with Compilation() as compilation:
+            compilation.add(PLUS.format(4000))
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     assert not any(thread.name == "tinygrad_dl compiler" for thread in threading.enumerate())
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 from .._tensor import Tensor
 from ..random import generator
 from ..scope import within
 from .module import Module
+from .observing import observed
 
 
 class Summary:
@@ -39,9 +39,12 @@ def summary(model: Module, *inputs: Any) -> Summary:
     each once; `.trainable` those that are not frozen."""
     shapes: dict[str, str] = {}
     twin = copy.deepcopy(model)
-    for name, module in twin.named_modules():
-        module.forward = _observed(module.forward, name, shapes)
-    with within(recording=False, generator=copy.deepcopy(generator())):
+    names = {id(module): name for name, module in twin.named_modules()}
+
+    def see(module: Module, _: Any, output: Any) -> None:
+        shapes[names[id(module)]] = _shape(output)
+
+    with observed(twin.modules(), see), within(recording=False, generator=copy.deepcopy(generator())):
         twin(*inputs)
     counted: set[int] = set()
     rows = []
@@ -53,15 +56,6 @@ def summary(model: Module, *inputs: Any) -> Summary:
     parameters = list(model.parameters())
     trainable = sum(p.size for p in parameters if p.requires_grad)
     return Summary(rows, sum(p.size for p in parameters), trainable)
-
-
-def _observed(forward: Callable[..., Any], name: str, shapes: dict[str, str]) -> Callable[..., Any]:
-    def observed(*args: Any, **kwargs: Any) -> Any:
-        result = forward(*args, **kwargs)
-        shapes[name] = _shape(result)
-        return result
-
-    return observed
 
 
 def _below(parameter: Tensor, module: Module) -> bool:

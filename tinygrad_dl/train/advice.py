@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..insight.signals import ACTIVATIONS, GRADIENTS, PROBE
+
 if TYPE_CHECKING:
     from .history import History
 
@@ -19,8 +21,6 @@ Figures = dict[str, Any]
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 TREND = 4  # epochs before a curve's direction is read
-PROBE = 16  # examples before a unit that none of them wakes counts as dead
-GRADIENTS, ACTIVATIONS = 1e2, 1e3  # how many times those of the first and the last layer may differ
 ACCURATE = 0.75  # training accuracy that is not low
 
 

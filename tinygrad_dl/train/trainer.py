@@ -19,6 +19,7 @@ import numpy as np
 from .._tensor import Tensor
 from ..data import Loader
 from ..nn.module import Module
+from ..nn.observing import evaluating
 from ..optim.lr_scheduler import ReduceLROnPlateau, Schedule
 from ..optim.optimizer import Optimizer
 from ..scope import no_grad
@@ -154,17 +155,11 @@ class Trainer:
     def evaluate(self, data: Any) -> dict[str, float]:
         """`loss` and metric over data, a Loader or a tuple of arrays, in evaluation mode."""
         running = Running()
-        modes = [(module, module.training) for module in self.model.modules()]
-        self.model.eval()
-        try:
-            with no_grad():
-                for *inputs, target in checks.loader("evaluate: data", data):
-                    output = self.model(*inputs)
-                    loss = self.loss(output, target).item()
-                    running.add({"loss": loss, **self._measure(output, target)}, len(target))
-        finally:
-            for module, mode in modes:
-                module.training = mode
+        with evaluating(self.model), no_grad():
+            for *inputs, target in checks.loader("evaluate: data", data):
+                output = self.model(*inputs)
+                loss = self.loss(output, target).item()
+                running.add({"loss": loss, **self._measure(output, target)}, len(target))
         return running.means()
 
     def report(self, path: str | os.PathLike[str]) -> None:

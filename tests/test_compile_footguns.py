@@ -472,3 +472,45 @@ def test_an_operation_that_fails_in_the_middle_changes_nothing(backend):
     assert (state(), optimizer.state[model[0].weight]["step"]) == (before, steps)
     step(x, np.array(1.0))
     assert state() != before
+
+
+def test_a_program_that_others_run_in_between_sees_its_own_arrays_again():
+    w, x = tg.tensor(np.arange(6.0).reshape(3, 2)), np.ones((4, 3))
+    f = tg.compile(lambda x: x @ w, backend="native")
+    expected = values(f(x))
+    assert values(f(x)) == values(f(x)) == expected
+    others = [np.full_like(a, 7.0) for a in f._latest.arrays]
+    f._latest.run(others)
+    assert values(f(x)) == expected
+    np.testing.assert_array_equal(values(f(2 * x)), 2 * np.array(expected))
+
+
+@pytest.mark.parametrize("backend", ["interpreter", "numpy", "native"])
+def test_a_tensor_replaced_before_a_call_that_fails_is_seen_by_the_next(backend):
+    def kernel(x, limit):
+        if limit < 0:
+            raise ValueError("a negative limit")
+        return x * 1.0
+
+    picky = tg.primitive(kernel, None, None, name="picky")
+    w = tg.tensor(np.ones((3, 2)))
+    f = tg.compile(lambda x, limit: picky(x @ w, limit) + w, backend=backend)
+    x = np.eye(3)
+    for _ in range(3):
+        assert values(f(x, np.array(1.0))) == [[2, 2]] * 3
+    for number in (5.0, 6.0):
+        w.assign(np.full((3, 2), number))
+        with pytest.raises(ValueError, match="a negative limit"):
+            f(x, np.array(-1.0))
+        assert values(f(x, np.array(1.0))) == [[2 * number] * 2] * 3
+    assert len(f.programs) == 1
+
+
+def test_an_array_that_is_not_contiguous_is_read_anew_at_each_call():
+    w = tg.tensor(np.arange(12.0).reshape(3, 4)).T
+    assert not w.data.flags.c_contiguous
+    f = tg.compile(lambda x: x + w, backend="native")
+    x = np.zeros((4, 3))
+    for n in range(4):
+        w.data[0, 0] = n
+        assert values(f(x))[0][0] == n

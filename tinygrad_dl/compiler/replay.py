@@ -43,6 +43,7 @@ class Recorded:
         self.single = results.__class__ is Place and self.raw == [False]
         self.flat = False  # are all of the function's arguments arrays?
         self.run = build(self.program)
+        self.again: Any = getattr(self.run, "again", None)  # a quicker way, if most inputs are the same arrays
         self._resolve()
 
     def _resolve(self) -> None:
@@ -59,6 +60,8 @@ class Recorded:
         """Where each input comes from."""
         inputs = self.program.inputs
         self.arrays: list[Any] = [f.array if type(f) is Held else None for f in feeds]  # of the latest run
+        self.settled = False  # did the latest run see the same arrays but for those that move?
+        self.moving = [i for i, f in enumerate(feeds) if type(f) in (Argument, Draw, Gradient)]
         self.arguments = [(i, f.number) for i, f in enumerate(feeds) if type(f) is Argument]
         self.expected = [(inputs[i].shape, inputs[i].dtype) for _, i in sorted((n, i) for i, n in self.arguments)]
         self.draws = [(i, f) for i, f in enumerate(feeds) if type(f) is Draw]
@@ -97,7 +100,12 @@ class Recorded:
             for _, tensor in self.gradients:
                 tensor._grad = None  # its memory may be used again
             watch = scope.observers and watching()
-            outputs = self.run(arrays) if not watch else watch.replay(self.program, self.run, arrays)
+            settled, self.settled = self.settled, False
+            if watch:
+                outputs = watch.replay(self.program, self.run, arrays)
+            else:
+                outputs = self.again(arrays, self.moving) if settled else self.run(arrays)
+                self.settled = self.again is not None
         except BaseException:
             actions.undo()
             raise
@@ -122,6 +130,7 @@ class Recorded:
                 raise Changed
             arrays[i] = tensor._grad.data
         if not all(map(is_, map(_DATA, self.readers), self.readings)):
+            self.settled = False
             for i, tensor, value in self.read:
                 arrays[i] = _fitting(tensor.data, value)
             self.readings = [arrays[i] for i, _, _ in self.read]
@@ -136,7 +145,7 @@ class Recorded:
 
     def _own(self) -> None:
         """Tensors that will be written over have memory that nobody else sees."""
-        arrays, self.owned = self.arrays, []
+        arrays, self.owned, self.settled = self.arrays, [], False
         for i, tensor, value in self.written:
             array = arrays[i] = _fitting(tensor.data, value)
             if getrefcount(array) > _HELD or array.base is not None:

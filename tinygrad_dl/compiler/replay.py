@@ -79,6 +79,7 @@ class Recorded:
         self.gradients = [(i, s.tensor) for i, s in enumerate(sinks) if type(s) is Gradient]
         self.stores = [(i, s.handle()) for i, s in enumerate(sinks) if type(s) in (State, Slot)]
         self.leaves = [t for _, t in self.stores if isinstance(t.node, Leaf)]
+        self.leaves_something = bool(self.stores or self.gradients or self.cleared)  # besides its results
 
     def broken(self) -> str | None:
         """Why this program does not fit now, or None."""
@@ -109,7 +110,8 @@ class Recorded:
         except BaseException:
             actions.undo()
             raise
-        self._write(outputs)
+        if self.leaves_something:
+            self._write(outputs)
         self.runs += 1
         if self.single:
             return wrap(outputs[0])

@@ -40,7 +40,7 @@ class Budget:
         recorded = compiled._latest
         self.spent = dict.fromkeys(("guards", "numbers", "random", "run", "code"), 0.0)
         recorded.run.parts = [self._timed("code", part) for part in recorded.run.parts]
-        recorded.run = self._timed("run", recorded.run)
+        recorded.run, recorded.again = self._timed("run", recorded.run), self._timed("run", recorded.again)
         recorded.broken = self._timed("guards", recorded.broken)
         for name, actions in ("numbers", recorded.actions.numbers), ("random", recorded.actions.draws):
             for action in actions:

@@ -92,3 +92,5 @@ def tables() -> Iterator[Table]:
     yield checking("attention over 32 × 64, gelu, batch 32", attention, 32, 32, 64)
     kinks = nn.Sequential(nn.ReLU(), _network(784, 256, 10, norm=False))
     yield checking("relu, 784-256-10, batch 128, a third of the inputs at relu's kink", kinks, 128, 784, zeros=1 / 3)
+    curves = nn.Sequential(nn.Tanh(), nn.GELU(), nn.Sigmoid(), _Mean())
+    yield checking("tanh, gelu, sigmoid, elementwise on 256 × 64 × 16", curves, 256, 64, 16, zeros=1e-6)

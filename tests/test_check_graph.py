@@ -189,6 +189,38 @@ def test_a_kink_says_how_many_elements():
     assert report.checks[0].detail.endswith("3 of its elements")
 
 
+def test_large_elementwise_operations_are_looked_at_in_places():
+    data = RNG.normal(size=(300, 400)).astype(np.float32)
+    data[:50] = 0
+    x = leaf(data)
+    (kinked, *_) = check_graph(F.relu(x).sum()).checks
+    found, of = map(int, re.findall(r"(\d+) of the (\d+) that", kinked.detail.replace(",", ""))[0])
+    assert kinked.verdict == "kink"
+    assert 0.9 * 50 / 300 < found / of < 1.5 * 50 / 300
+    steep = op(np.exp, lambda g, y, x: np.where(x > 2.5, 1.01, 1) * g * y)  # wrong in half a percent
+    report = check_graph(steep(x))
+    assert verdicts(report) == ["wrong"]
+    assert not report
+    top = op(np.exp, lambda g, y, x: np.where(x == x.max(), 2, 1) * g * y)
+    assert verdicts(check_graph(top(x))) == ["wrong"], "at one element, the largest"
+    assert verdicts(check_graph(np.exp(x) * np.tanh(x))) == ["right"] * 3
+
+
+def test_one_element_among_many_that_changed_or_is_not_finite_is_found():
+    data = RNG.normal(size=(300, 400)).astype(np.float32)
+    constant, x = data.copy(), leaf(data)
+    y = np.exp(np.sin(x) * constant)
+    assert verdicts(check_graph(y)) == ["right"] * 3
+    constant[np.unravel_index(np.sin(data).argmax(), data.shape)] += 1
+    assert verdicts(check_graph(y)) == ["right", "right", "wrong"]
+    data[3, 3] = 0
+    for part in (data, data[:5, :5]):
+        x = leaf(part)
+        with np.errstate(divide="ignore"):
+            (check,) = check_graph(np.reciprocal(x)).checks
+        assert (check.verdict, check.detail) == ("not checked", "its value or its gradient is not finite")
+
+
 def test_a_wrong_rule_does_not_hide_behind_a_kink():
     x = leaf(ZEROS)
     wrong = op(lambda x: np.maximum(x, 0), lambda g, _y, x: 1.01 * g * (x > 0))

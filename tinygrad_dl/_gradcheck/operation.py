@@ -18,6 +18,8 @@ from .audit import at, frozen
 
 STEP = 1e-6  # of the size of each element
 SHIFTS = 7  # arguments that move each in its own way
+SAMPLE = 2**14  # elements of a large elementwise operation that are looked at closely
+ZEROS = 2**10  # zeros among them, of each argument: there are kinks
 PERIOD = 8191  # random numbers, then the same again: a prime, which fits no axis
 
 
@@ -32,6 +34,7 @@ class Operation:
         self.node, self.static = node, node.static
         self.op: Primitive = op
         self.given, self.precision = given, precision
+        self.output: Any = getattr(node, "output", None)  # as it was recorded, if it was kept
         self.live = [i for i, parent in enumerate(node.parents) if parent is not None]
         self.outputs = []
 
@@ -47,6 +50,28 @@ class Operation:
         if self.op.elementwise or sum(a.ndim > 1 for a in given) < 2 or any(a.dtype != np.float32 for a in given):
             return None
         return Operation(self.node, self.given, np.float32)
+
+    def sample(self) -> Operation | None:
+        """The same on some of its elements, where each result depends on one element of each argument: what moves in
+        a direction in which only these do. They are chosen at random, but for zeros and extremes. None where all are
+        to be looked at: if they are few, not all finite, or not what the arguments give now."""
+        shape: tuple[int, ...] = getattr(self.node, "shape", ())
+        size, arrays = math.prod(shape), [a for a in self.given if isinstance(a, np.ndarray)]
+        if not self.op.elementwise or size <= 2 * SAMPLE or any(a.shape not in (shape, ()) for a in arrays):
+            return None
+        try:
+            (again,) = self.values([frozen(a) for a in self.given])
+        except Exception:
+            return None
+        if not np.isfinite(again).all() or (self.output is not None and not np.array_equal(again, self.output)):
+            return None
+        zeros = [np.flatnonzero(a == 0)[:ZEROS] for a in arrays if a.ndim]
+        extremes = [place for a in arrays if a.ndim for place in (a.argmin(), a.argmax())]
+        chosen = np.concatenate([np.random.default_rng(0).integers(0, size, SAMPLE), *zeros, extremes])
+        sampled = Operation(self.node, [_taken(a, chosen) for a in self.given])
+        sampled.output = _taken(self.output, chosen)
+        self.outputs = [wrap(again)]
+        return sampled
 
     @property
     def place(self) -> str:
@@ -163,6 +188,10 @@ def _missing(node: Node, values: dict[Node, Any]) -> str | None:
         if isinstance(arg, Node) and values.get(arg) is None:
             return "the value of an argument that no rule reads is gone"
     return None
+
+
+def _taken(value: Any, chosen: Array) -> Any:
+    return value.reshape(-1)[chosen] if isinstance(value, np.ndarray) and value.ndim else value
 
 
 def is_floating(value: Any) -> bool:

@@ -441,14 +441,17 @@ def test_groups_of_equal_options():
     np.testing.assert_array_equal(a.detach().numpy(), b.detach().numpy())
 
 
+def _picky(x, limit):
+    if limit < 0:
+        raise ValueError("a negative limit")
+    return x * 1.0
+
+
+picky = tg.primitive(_picky, lambda g, *_: g, None, name="picky")
+
+
 @pytest.mark.parametrize("backend", ["interpreter", "numpy", "native"])
 def test_an_operation_that_fails_in_the_middle_changes_nothing(backend):
-    def kernel(x, limit):
-        if limit < 0:
-            raise ValueError("a negative limit")
-        return x * 1.0
-
-    picky = tg.primitive(kernel, lambda g, *_: g, None, name="picky")
     tg.seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     optimizer = optim.Adam(model.parameters())
@@ -487,12 +490,6 @@ def test_a_program_that_others_run_in_between_sees_its_own_arrays_again():
 
 @pytest.mark.parametrize("backend", ["interpreter", "numpy", "native"])
 def test_a_tensor_replaced_before_a_call_that_fails_is_seen_by_the_next(backend):
-    def kernel(x, limit):
-        if limit < 0:
-            raise ValueError("a negative limit")
-        return x * 1.0
-
-    picky = tg.primitive(kernel, None, None, name="picky")
     w = tg.tensor(np.ones((3, 2)))
     f = tg.compile(lambda x, limit: picky(x @ w, limit) + w, backend=backend)
     x = np.eye(3)

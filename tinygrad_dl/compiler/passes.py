@@ -190,6 +190,8 @@ def checked_first(program: Program) -> Program:
     """What only NumPy can run, and needs nothing but inputs, comes first: such are checks of arguments, which are to
     fail before a backend has written over anything."""
     inputs = set(program.inputs)
-    first = [step for step in program.body if not basic_name(step) and step.inputs and inputs.issuperset(step.inputs)]
-    rest = [step for step in program.body if step not in first]
-    return Program(program.inputs, program.constants, [*first, *rest], program.outputs, program.updates)
+
+    def waits(step: Instruction) -> bool:
+        return bool(basic_name(step)) or not step.inputs or not inputs.issuperset(step.inputs)
+
+    return Program(program.inputs, program.constants, sorted(program.body, key=waits), program.outputs, program.updates)

@@ -40,7 +40,7 @@ def check_graph(loss: Tensor) -> GraphReport:
 
     Each operation is run again by itself, in float64, a small step along one random direction ahead and back, and the
     change is compared with what its rule says; matrix products in the float32 that they were given, if that settles
-    it; of a large elementwise operation some 16,000 elements, with its zeros and extremes. It takes three to five times
+    it; of a large elementwise operation some 16,000 elements, with its zeros and extremes. It takes two to five times
     as long as a forward and a backward pass (`python -m benchmarks insight`). A wrong rule is looked at closely, and
     its cause named if it is one that `gradcheck` can verify. Nothing is changed: no value, gradient or generator, and
     the graph can still run backward.

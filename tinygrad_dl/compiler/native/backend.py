@@ -241,7 +241,7 @@ class Native:
     def __call__(self, arrays: list[Array]) -> list[Array]:
         """The program's outputs. Raises ValueError for arrays of other number, shape or dtype."""
         identities = [*map(id, arrays)]
-        given = arrays
+        given, self.given = arrays, None
         if identities != self.seen:
             arrays = self._admit(arrays, identities)
         self.given = given if identities == self.seen else None

@@ -96,21 +96,20 @@ class _Planner:
                 if seen != [old] or old.layout != new.layout:
                     return False
         others = (self.readers.get(old, set()) | self.fallible) - {maker}
-        if any(self._reaches(maker, i) for i in others):
+        if not others.isdisjoint(self._behind(maker)):
             return False
         for i in others:
             self.after[i].add(maker)
         return True
 
-    def _reaches(self, start: int, end: int) -> bool:
+    def _behind(self, start: int) -> set[int]:
+        """A step and all that have to come after it."""
         todo, seen = [start], {start}
         while todo:
             i = todo.pop()
-            if i == end:
-                return True
             todo += self.after[i] - seen
             seen |= self.after[i]
-        return False
+        return seen
 
     def order(self) -> list[int]:
         """The steps, the one that the program has first among all that can run."""

@@ -28,8 +28,8 @@ COLOURS = {  # from the gravest verdict
     "right": "#3f9d68",
 }
 MOST = 40  # operations listed one by one; of more, only those that are not right
-# As often as an array of float64 is freed, glibc gives its memory back, and the next one faults it in again, unless a
-# larger block was freed before, up to 32 MB: 13.2 ms in place of 9.2 for relu and linear on 128 x 784.
+# Elements of float64. As often as an array is freed, glibc gives its memory back, and the next one faults it in again,
+# unless a larger block was freed before, up to 32 MB: 19 ms in place of 25 for 784-512-512-10, batch 128.
 LASTING = 2**22 - 2**12
 
 
@@ -71,7 +71,7 @@ def check_graph(loss: Tensor) -> GraphReport:
         )
     largest = max(math.prod(getattr(node, "shape", ())) for node in nodes)
     randomness = Randomness(0, largest)
-    np.empty(min(16 * largest, LASTING))
+    np.empty(min(16 * largest, LASTING))  # is freed at once
     checks = []
     with within(recording=True, replaying=True), watched_by(None), np.errstate(all="ignore"):
         for found in operations_of(nodes):

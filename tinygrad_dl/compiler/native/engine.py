@@ -45,7 +45,7 @@ _addresses: dict[str, int] = {}  # by symbol
 
 
 class Compilation:
-    """Some functions that are to be compiled: 0.17 s on two threads for a training step of three layers, 0.32 on one.
+    """Some functions that are to be compiled, which is most of a first call (`python -m benchmarks fresh`).
 
     A text defines `@NAME`, and helpers of its own with names that begin so; it may call others by their symbols."""
 

@@ -11,7 +11,6 @@ import numpy as np
 
 from .. import scope
 from .._source import describe
-from .._tensor import Tensor
 from ..graph import Handle, wrap
 from ..scope import taping, written_to
 from .backends import builder
@@ -19,7 +18,7 @@ from .guards import Guards
 from .host import Argument, Changed
 from .naming import name_values
 from .numpy_backend import source
-from .program import Array, Program
+from .program import Program
 from .replay import Recorded
 from .structure import Place, is_state, put_together, signature, take_apart
 from .tape import Tape
@@ -65,8 +64,8 @@ class Compiled:
             return self.function(*args, **kwargs)
         with self._lock:
             latest = None if kwargs else self._latest
-            if latest is not None and latest.flat and latest.runs >= self.verify:
-                flat = _flat(args, latest)
+            if latest is not None and latest.flat is not None and latest.runs >= self.verify:
+                flat = latest.flat(args)
                 if flat is not None and latest.broken() is None:
                     try:
                         return latest(flat)
@@ -116,7 +115,8 @@ class Compiled:
         plain = [f if isinstance(f, Handle) else np.asarray(f) for f in found]
         recorded = Recorded(why, guards, tape, results, plain, self._build)
         name_values(recorded, self.function, tree)
-        recorded.flat = not kwargs and all(isinstance(a, Place) for a in tree[0])
+        if not kwargs and all(isinstance(a, Place) for a in tree[0]):
+            recorded.flatten()
         self._programs.setdefault(key, []).append(recorded)
         self._recorded.append(recorded)
         self._latest = recorded
@@ -147,20 +147,6 @@ def _backend(run: Any) -> str:
     """The name of the backend that made a function."""
     module: str = run.__module__.rpartition("compiler.")[2]
     return {"native.backend": "native", "numpy_backend": "numpy", "backends": "interpreter"}.get(module, module)
-
-
-def _flat(args: tuple[Any, ...], recorded: Recorded) -> list[Array] | None:
-    """The arrays of arguments, if each is one and fits its input: the quick way to the latest program."""
-    if len(args) != len(recorded.arguments):
-        return None
-    arrays = []
-    for arg, (shape, dtype) in zip(args, recorded.expected, strict=False):
-        if type(arg) is Tensor and arg.node is None:
-            arg = arg.data
-        if type(arg) is not np.ndarray or arg.shape != shape or (arg.dtype is not dtype and arg.dtype != dtype):
-            return None
-        arrays.append(arg)
-    return arrays
 
 
 def _difference(key: tuple[Any, ...], before: list[tuple[Any, ...]]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from operator import attrgetter, is_
+from operator import is_
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
@@ -20,10 +20,10 @@ from .._source import _PACKAGE
 from .._tensor import Tensor
 from ..nn.module import Module
 from ..optim.optimizer import Optimizer
+from .straight import Straight
 
 _MISSING: Any = type("missing", (), {"__repr__": lambda self: "nothing"})()
 _PLAIN = (bool, int, float, str, bytes, type(None), np.generic, np.dtype)
-_CONTENTS = attrgetter("cell_contents")
 _UNSEEN = {"_path"}  # of a Module: where it was last called
 
 
@@ -46,17 +46,23 @@ class Guards:
         self._prepare()
 
     def _prepare(self) -> None:
-        """What each run looks at, as arguments of functions in C: 25 ns an entry."""
+        """Write out what each run looks at."""
         self.changes = scope.changes
-        tables: dict[int, tuple[dict[Any, Any], list[Any], list[Any]]] = {}
+        same = Straight()
         for table, key, old, _ in self.entries:
             if id(table) not in self._modules:
-                _, keys, values = tables.setdefault(id(table), (table, [], []))
-                keys.append(key)
-                values.append(old)
-        self.tables = list(tables.values())
-        self.loose = [cell for cell, _, _ in self.cells]
-        self.contents = [old for _, old, _ in self.cells]
+                same.check(f"{same.name(table)}[{same.name(key)}] is {same.name(old)}")
+        for cell, old, _ in self.cells:
+            same.check(f"{same.name(cell)}.cell_contents is {same.name(old)}")
+        for sequence, parts, _ in self.lists:
+            same.check(*_same_parts(same, same.name(sequence), parts))
+        for optimizer, groups in self.optimizers:
+            same.lines.append(f"groups = {same.name(optimizer)}.param_groups")
+            same.check(f"len(groups) == {len(groups)}")
+            for i, params in enumerate(groups):
+                same.lines.append(f'params = groups[{i}]["params"]')
+                same.check(*_same_parts(same, "params", params))
+        self._same = same.function()
 
     def broken(self) -> str | None:
         """What has changed, in words; None if nothing has."""
@@ -69,21 +75,10 @@ class Guards:
 
     def _unchanged(self) -> bool:
         """Is everything the same object, besides what only a change that has been counted can have replaced?"""
-        for table, keys, values in self.tables:
-            if not all(map(is_, map(table.get, keys), values)):
-                return False
-        if self.loose and not all(map(is_, map(_CONTENTS, self.loose), self.contents)):
+        try:
+            return bool(self._same())
+        except (KeyError, ValueError):  # a name that is gone, a cell that is empty
             return False
-        for sequence, parts, _ in self.lists:
-            if not _same(sequence, parts):
-                return False
-        for optimizer, groups in self.optimizers:
-            if len(optimizer.param_groups) != len(groups):
-                return False
-            for group, params in zip(optimizer.param_groups, groups, strict=True):
-                if not _same(group["params"], params):
-                    return False
-        return True
 
     def _broken(self) -> str | None:
         for table, key, old, where in self.entries:
@@ -100,7 +95,7 @@ class Guards:
                 if new is not old and not _equal(new, old):
                     return f"an entry of {where} was {_shown(old)}, is {_shown(new)}"
         for cell, old, where in self.cells:
-            new = cell.cell_contents
+            new = _content(cell)
             if new is not old and not _equal(new, old):
                 return f"{where} was {_shown(old)}, is {_shown(new)}"
         for optimizer, groups in self.optimizers:
@@ -163,12 +158,10 @@ class Guards:
         if code.co_filename.startswith(_PACKAGE):
             return
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-            try:
-                value = cell.cell_contents
-            except ValueError:  # not bound yet
-                continue
-            self.cells.append((cell, value, name))
-            self._visit(value, name)
+            value = _content(cell)
+            if value is not _MISSING:  # else it is not bound yet
+                self.cells.append((cell, value, name))
+                self._visit(value, name)
         for value in function.__defaults__ or ():
             self._visit(value, code.co_name)
         table = function.__globals__
@@ -189,6 +182,18 @@ def _names(code: CodeType) -> set[str]:
         if isinstance(constant, CodeType):
             found |= _names(constant)
     return found
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # it is empty
+        return _MISSING
+
+
+def _same_parts(same: Straight, sequence: str, parts: list[Any]) -> list[str]:
+    """That a list has these parts and no others."""
+    return [f"len({sequence}) == {len(parts)}", *(f"{sequence}[{i}] is {same.name(p)}" for i, p in enumerate(parts))]
 
 
 def _same(new: list[Any], old: list[Any]) -> bool:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from operator import is_, itemgetter
-from struct import pack_into
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ import numpy as np
 from .._tensor import Tensor
 from ..graph import Handle
 from .program import Array
+from .straight import Straight
 
 
 class Changed(Exception):
@@ -136,6 +135,8 @@ _UNREAD = ("params", "param_names", "initial_lr")
 def structure(option: Any) -> Any:
     """What of an option is fixed in a program: everything of a truth value, a text or None; of a number, whether
     it is zero; of a tuple, its parts'."""
+    if type(option) is float:  # most are
+        return float if option else 0
     if isinstance(option, tuple):
         return tuple(structure(v) for v in option)
     if isinstance(option, int | float) and not isinstance(option, bool):
@@ -151,83 +152,98 @@ def _numbers(option: Any, where: tuple[Any, ...]) -> list[tuple[Any, ...]]:
 
 
 class Optimize:
-    """An optimizer's step for parameters that share their numbers: counts it, and reads the options.
-
-    Parameters are looked at by functions in C, some 50 ns each."""
+    """An optimizer's step for parameters that share their numbers: counts it, and reads the options."""
 
     def __init__(self, optimizer: Any, group: int, members: Sequence[Tensor]) -> None:
         self.optimizer, self.number, self.members = optimizer, group, list(members)
-        self._look()
-        names = [k for k, v in self.states[0].items() if not isinstance(v, Tensor)]  # of the numbers that count
-        self.names, self.numbers_of = names, itemgetter(*names)
-        constants = self._count()
-        skipped = {*_UNREAD, *constants}
-        self.keys = [k for k in self.group if k not in skipped]
-        self.options = {k: self.group[k] for k in self.keys} | constants
+        self.table, self.group, self.states = self._found()
+        self.counts = [k for k, v in self.states[0].items() if not isinstance(v, Tensor)]  # numbers that go on
+        first = dict(self.states[0])
+        first["step"] += 1
+        constants: dict[str, Any] = optimizer.constants(first, self.group)
+        self.constants = {k: structure(v) for k, v in constants.items()}
+        self.keys = [k for k in self.group if k not in _UNREAD and k not in constants]
+        self.seen: list[Any] = [self.group[k] for k in self.keys]
+        self.options = dict(zip(self.keys, self.seen, strict=True)) | constants
         self.fixed = {k: structure(v) for k, v in self.options.items()}
-        self.of_constants = [self.fixed[k] for k in constants]
-        places = [p for k, v in self.options.items() for p in _numbers(v, (k,))]
-        self.numbers = np.empty(len(places), np.float64)
-        self.results = [self.numbers[i : i + 1].reshape(()) for i in range(len(places))]
-        self.places = [p for p in places if p[0] not in constants]
-        self.later = [p for p in places if p[0] in constants]
-        self.seen: list[Any] = [self.options[k] for k in self.keys]
-        self._write(0, self.places, self.options)
-        self._write(len(self.places), self.later, constants)
+        self.places = [p for k, v in self.options.items() for p in _numbers(v, (k,))]
+        self.numbers = np.empty(len(self.places), np.float64)
+        self.results = [self.numbers[i : i + 1].reshape(()) for i in range(len(self.places))]
+        self._write(self.options)
+        self.before = {name: self.states[0][name] for name in self.counts}
+        for state in self.states:
+            state.update({name: first[name] for name in self.counts})
+        self._look()
 
-    def _look(self) -> None:
-        """Find what the optimizer keeps of each parameter."""
-        self.moved, self.table = True, self.optimizer.state
-        self.group = self.optimizer.param_groups[self.number]
+    def _found(self) -> tuple[Any, dict[str, Any], list[dict[str, Any]]]:
+        """The optimizer's state, the group's options, and what is kept of each parameter."""
+        table = self.optimizer.state
         try:
-            self.states = [self.table[p] for p in self.members]
-        except KeyError:
+            return table, self.optimizer.param_groups[self.number], [table[p] for p in self.members]
+        except (KeyError, IndexError):
             raise Changed from None
 
-    def _count(self) -> dict[str, Any]:
-        """Go on by one step and return what follows from the count. Raises Changed if the parameters no longer
-        share it."""
-        if self.table is not self.optimizer.state or not all(map(is_, map(self.table.get, self.members), self.states)):
-            self._look()
-        found = [*map(self.numbers_of, self.states)]
-        if found.count(found[0]) < len(found):
-            raise Changed
-        first = self.states[0]
-        self.before = {name: first[name] for name in self.names}
-        first["step"] += 1
-        constants: dict[str, Any] = self.optimizer.constants(first, self.group)
-        for name in self.names:
-            number = first[name]
-            for state in self.states:
-                state[name] = number
-        return constants
+    def _write(self, options: dict[str, Any]) -> None:
+        """Write the numbers among some options into their arrays."""
+        for i, (key, *rest) in enumerate(self.places):
+            if key in options:
+                number = options[key]
+                for part in rest:
+                    number = number[part]
+                self.numbers[i] = number
 
-    def _write(self, start: int, places: Sequence[tuple[Any, ...]], options: dict[str, Any]) -> None:
-        found = []
-        for key, *rest in places:
-            number = options[key]
-            for part in rest:
-                number = number[part]
-            found.append(number)
-        pack_into(f"{len(found)}d", self.numbers.data, 8 * start, *found)
+    def _read(self) -> None:
+        """Read the options anew. Raises Changed, with nothing done, if more than numbers differ."""
+        options = {k: self.group[k] for k in self.keys}
+        if any(structure(v) != self.fixed[k] for k, v in options.items()):
+            raise Changed
+        self.seen[:] = options.values()
+        self._write(options)
+
+    def _look(self) -> None:
+        """Find what the optimizer keeps of each parameter, and write out what a run does with it."""
+        self.moved = True
+        self.table, self.group, self.states = self._found()
+        step = Straight()
+        optimizer, table, group = step.name(self.optimizer), step.name(self.table), step.name(self.group)
+        step.check(f"{optimizer}.state is {table}", f"{optimizer}.param_groups[{self.number}] is {group}")
+        step.check(
+            *(f"{table}[{step.name(p)}] is {step.name(s)}" for p, s in zip(self.members, self.states, strict=True))
+        )
+        first, *others = map(step.name, self.states)
+        for name in self.counts:
+            if others:
+                unequal = " or ".join(f"{state}[{name!r}] != {first}[{name!r}]" for state in others)
+                step.lines.append(f"if {unequal}: raise {step.name(Changed)}")
+        same = [f"{group}[{key!r}] is {step.name(self.seen)}[{i}]" for i, key in enumerate(self.keys)]
+        if same:
+            step.lines.append(f"if not ({' and '.join(same)}): self._read()")
+        before = ", ".join(f"{name!r}: {first}[{name!r}]" for name in self.counts)
+        step.lines += [f"self.before = {{{before}}}", f"{first}['step'] += 1"]
+        step.lines.append(f"found = {optimizer}.constants({first}, {group})")
+        for name in self.counts:
+            step.lines.append("".join(f"{state}[{name!r}] = " for state in others) + f"{first}[{name!r}]")
+        structures, numbers = step.name(structure), step.name(self.numbers.data)  # 40 ns a number, not 80
+        for key, fixed in self.constants.items():
+            step.lines.append(f"if {structures}(found[{key!r}]) != {step.name(fixed)}: return None")
+        for i, (key, *rest) in enumerate(self.places):
+            if key in self.constants:
+                step.lines.append(f"{numbers}[{i}] = found[{key!r}]" + "".join(f"[{part}]" for part in rest))
+        self._step = step.function("self")
 
     def run(self) -> None:
         """Write every number into its array. Raises Changed, with nothing done, if anything else has changed."""
-        if self.optimizer.param_groups[self.number] is not self.group:
+        try:
+            done = self._step(self)
+        except (KeyError, IndexError):  # of a parameter or a group that is gone
+            done = False
+        if done is False:
             self._look()
-        constants = self._count()
-        options = [*map(self.group.get, self.keys)]
-        same = all(map(is_, options, self.seen))
-        fits = [*map(structure, constants.values())] == self.of_constants
-        if not fits or not (
-            same or all(structure(v) == self.fixed[k] for k, v in zip(self.keys, options, strict=True))
-        ):
+            done = self._step(self)
+        if done is None:
             self.undo()
+        if not done:
             raise Changed
-        if not same:
-            self.seen = options
-            self._write(0, self.places, self.group)
-        self._write(len(self.places), self.later, constants)
 
     def undo(self) -> None:
         """Take the latest step back."""

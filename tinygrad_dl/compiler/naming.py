@@ -69,7 +69,7 @@ def _numbers(recorded: Recorded) -> Iterator[tuple[int, str]]:
     """`(identity, name)` of the arrays in which optimizers' options arrive."""
     for action in recorded.actions.numbers:
         if isinstance(action, Optimize):
-            for place, array in zip([*action.places, *action.later], action.results, strict=True):
+            for place, array in zip(action.places, action.results, strict=True):
                 yield id(array), ".".join(map(str, place))
 
 

@@ -7,7 +7,7 @@ the program is made, and arrays that have not been replaced since the last run a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import attrgetter, getitem, is_
+from operator import itemgetter
 from sys import getrefcount
 from typing import Any
 
@@ -15,13 +15,15 @@ import numpy as np
 
 from .. import graph, scope
 from .._source import user_line
-from ..graph import Handle, Leaf, next_order, wrap
+from .._tensor import Tensor
+from ..graph import Handle, Leaf, next_order, unshared, wrap
 from ..scope import watching
 from .backends import Run
 from .guards import Guards
 from .host import Argument, Changed, Draw, Gradient, Held, Slot, State
 from .passes import simplify
 from .program import Array, Program, Value
+from .straight import Straight
 from .structure import Place, put_together
 from .tape import Tape
 
@@ -40,18 +42,17 @@ class Recorded:
         self.without_grad = tape.without_grad
         self.cleared = [t for t in tape.gradients if t._grad is None]
         self.runs = 0
+        self.flat: Callable[[Sequence[Any]], list[Array] | None] | None = None  # of arguments: arrays, if they fit
         self.single = results.__class__ is Place and self.raw == [False]
-        self.flat = False  # are all of the function's arguments arrays?
         self.run = build(self.program)
-        self.again: Any = getattr(self.run, "again", None)  # a quicker way, if most inputs are the same arrays
+        # a quicker way, if most inputs are the same arrays
+        self.again: Any = getattr(self.run, "again", lambda arrays, among: self.run(arrays))
         self._resolve()
 
     def _resolve(self) -> None:
         """Find the tensors that optimizers hold now."""
         slots = [s for s in (*self.sources, *self.places) if type(s) is Slot]
-        self.tensors = [s.handle() for s in slots]
-        self.tables = [s.optimizer.state[s.tensor] for s in slots]
-        self.names = [s.name for s in slots]
+        self.slots = [(s.optimizer.state[s.tensor], s.name, s.handle()) for s in slots]
         self._feed(self.sources)
         self._sink(self.places)
         self.actions.moved()
@@ -63,16 +64,27 @@ class Recorded:
         self.settled = False  # did the latest run see the same arrays but for those that move?
         self.moving = [i for i, f in enumerate(feeds) if type(f) in (Argument, Draw, Gradient)]
         self.arguments = [(i, f.number) for i, f in enumerate(feeds) if type(f) is Argument]
-        self.expected = [(inputs[i].shape, inputs[i].dtype) for _, i in sorted((n, i) for i, n in self.arguments)]
         self.draws = [(i, f) for i, f in enumerate(feeds) if type(f) is Draw]
         self.old_gradients = [(i, f.tensor) for i, f in enumerate(feeds) if type(f) is Gradient]
         replaced = set(self.program.updates.values())
         tensors = [(i, f.handle(), inputs[i]) for i, f in enumerate(feeds) if type(f) in (State, Slot)]
         self.read = [entry for entry in tensors if entry[0] not in replaced]
         self.written = [entry for entry in tensors if entry[0] in replaced]
-        self.readers, self.readings = [t for _, t, _ in self.read], [_NOTHING] * len(self.read)
-        self.writers, self.owned = [t for _, t, _ in self.written], [_NOTHING] * len(self.written)
-        self.alone = [_ALONE] * len(self.written)
+        self._look_at()
+
+    def _look_at(self) -> None:
+        """Write out how to see that no state has been replaced since the latest run, nor can be seen by others."""
+        same, probe = Straight(), Handle()
+        probe.data = np.empty(1)
+        self.probe = probe, [probe.data]  # held as often as an array that a run writes over
+        same.check(*(f"{same.name(table)}[{name!r}] is {same.name(tensor)}" for table, name, tensor in self.slots))
+        count = same.name(getrefcount)
+        same.lines.append(f"alone = {count}({same.place(probe.data)})")
+        names = {i: same.place() for i, _, _ in (*self.read, *self.written)}
+        same.check(*(f"{same.name(tensor)}.data is {names[i]}" for i, tensor, _ in self.read))
+        for i, tensor, _ in self.written:
+            same.check(f"{same.name(tensor)}.data is {names[i]}", f"{count}({names[i]}) == alone")
+        self.same, self.known, self.names = same.function(), same.names, names
 
     def _sink(self, sinks: Sequence[Any]) -> None:
         """Where each output goes."""
@@ -80,6 +92,34 @@ class Recorded:
         self.stores = [(i, s.handle()) for i, s in enumerate(sinks) if type(s) in (State, Slot)]
         self.leaves = [t for _, t in self.stores if isinstance(t.node, Leaf)]
         self.leaves_something = bool(self.stores or self.gradients or self.cleared)  # besides its results
+        write = Straight()
+        for i, tensor in self.stores:
+            write.lines.append(f"{write.name(tensor)}.data = outputs[{i}]")
+        for leaf in self.leaves:
+            write.lines += [
+                f"node = {write.name(leaf)}.node",
+                "if node is not None: node.stamp, node.written = stamp, line",
+            ]
+        for tensor in self.cleared:
+            write.lines.append(f"{write.name(tensor)}._grad = None")
+        for i, tensor in self.gradients:
+            write.lines.append(f"{write.name(tensor)}._grad = {write.name(wrap)}(outputs[{i}])")
+        self.give = write.function("outputs, stamp, line", "None")
+
+    def flatten(self) -> None:
+        """The function takes nothing but arrays: write out how to see that they fit."""
+        flat = Straight()
+        inputs = [self.program.inputs[i] for i, _ in sorted(self.arguments, key=itemgetter(1))]
+        arrays = [f"a{n}" for n in range(len(inputs))]
+        flat.lines.append(f"if len(args) != {len(inputs)}: return None")
+        if arrays:
+            flat.lines.append(", ".join(arrays) + ", = args")
+        for a, value in zip(arrays, inputs, strict=True):
+            shape, dtype = flat.name(value.shape), flat.name(value.dtype)
+            flat.lines.append(f"if type({a}) is {flat.name(Tensor)} and {a}.node is None: {a} = {a}.data")
+            unlike = f"type({a}) is not {flat.name(np.ndarray)} or {a}.shape != {shape}"
+            flat.lines.append(f"if {unlike} or ({a}.dtype is not {dtype} and {a}.dtype != {dtype}): return None")
+        self.flat = flat.function("args", f"[{', '.join(arrays)}]")
 
     def broken(self) -> str | None:
         """Why this program does not fit now, or None."""
@@ -106,7 +146,7 @@ class Recorded:
                 outputs = watch.replay(self.program, self.run, arrays)
             else:
                 outputs = self.again(arrays, self.moving) if settled else self.run(arrays)
-                self.settled = self.again is not None
+                self.settled = True
         except BaseException:
             actions.undo()
             raise
@@ -119,80 +159,45 @@ class Recorded:
         return put_together(self.results, found)
 
     def _gather(self, arguments: Sequence[Array]) -> list[Array]:
-        """The inputs as they are now, besides what is drawn. Raises Changed if one does not fit.
-
-        Tensors are looked at by functions in C, 50 ns each, and one by one only if an array is another than before."""
-        if self.tensors and (
-            self.actions.moved() or not all(map(is_, map(getitem, self.tables, self.names), self.tensors))
-        ):
+        """The inputs as they are now, besides what is drawn. Raises Changed if one does not fit."""
+        if self.actions.moved():
             self._resolve()
+        if not (self.settled and self.same()):
+            self._take()
         arrays = self.arrays
         for i, tensor in self.old_gradients:
             if tensor._grad is None:
                 raise Changed
             arrays[i] = tensor._grad.data
-        if not all(map(is_, map(_DATA, self.readers), self.readings)):
-            self.settled = False
-            for i, tensor, value in self.read:
-                arrays[i] = _fitting(tensor.data, value)
-            self.readings = [arrays[i] for i, _, _ in self.read]
-        if self.written:
-            data = [*map(_DATA, self.writers)]
-            if not all(map(is_, data, self.owned)) or [*map(getrefcount, data)] != self.alone:
-                del data
-                self._own()
         for i, number in self.arguments:
             arrays[i] = arguments[number]
         return arrays
 
-    def _own(self) -> None:
-        """Tensors that will be written over have memory that nobody else sees."""
-        arrays, self.owned, self.settled = self.arrays, [], False
-        for i, tensor, value in self.written:
-            array = arrays[i] = _fitting(tensor.data, value)
-            if getrefcount(array) > _HELD or array.base is not None:
-                arrays[i] = tensor.data = array.copy()
-        self.owned = [arrays[i] for i, _, _ in self.written]
+    def _take(self) -> None:
+        """Take the state as it is; tensors that will be written over get memory that nobody else sees."""
+        if any(table.get(name) is not tensor for table, name, tensor in self.slots):
+            self._resolve()
+        self.settled = False
+        arrays, known, names = self.arrays, self.known, self.names
+        for i, name in names.items():
+            arrays[i] = known[name] = None  # nobody else, besides this
+        for _, tensor, value in (*self.read, *self.written):
+            _check(tensor.data, value)
+        for _, tensor, _ in self.written:
+            if not unshared(tensor):
+                tensor.data = tensor.data.copy()
+        for i, tensor, _ in (*self.read, *self.written):
+            arrays[i] = known[names[i]] = tensor.data
 
     def _write(self, outputs: list[Array]) -> None:
         """Give state and gradients their new values."""
-        for i, tensor in self.stores:
-            tensor.data = outputs[i]
+        stamp = line = None
         if self.leaves:
-            stamp, line = next_order(), user_line()
-            graph.last_write = stamp
-            for leaf in self.leaves:
-                node = leaf.node
-                if node is not None:
-                    node.stamp, node.written = stamp, line
-        for tensor in self.cleared:
-            tensor._grad = None
-        for i, tensor in self.gradients:
-            tensor._grad = wrap(outputs[i])
+            graph.last_write = stamp = next_order()
+            line = user_line()
+        self.give(outputs, stamp, line)
 
 
-def _fitting(array: Array, value: Value) -> Array:
+def _check(array: Array, value: Value) -> None:
     if array.shape != value.shape or array.dtype != value.dtype:
         raise Changed
-    return array
-
-
-_DATA = attrgetter("data")
-_NOTHING: Array = np.empty(0)
-
-
-def _references() -> tuple[int, int]:
-    """How many refer to an array of a tensor in `_own`, and in `_gather`: this differs between Python versions."""
-    tensor, arrays = Handle(), []
-    tensor.data = np.empty(1)
-    array = tensor.data
-    arrays.append(array)
-    held = getrefcount(array)
-    del array
-    owned = [arrays[0]]
-    data = [*map(_DATA, [tensor])]
-    (alone,) = map(getrefcount, data)
-    return held, alone * bool(owned)
-
-
-_HELD, _ALONE = _references()

@@ -15,6 +15,7 @@ from tinygrad_dl.random import bits
 
 pytest.importorskip("llvmlite")
 
+from tinygrad_dl.compiler.native import kernel_memory
 from tinygrad_dl.compiler.native.backend import Native, build
 
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -497,3 +498,15 @@ def test_products_that_something_else_reads_are_not_overwritten() -> None:
     check(w.program(w(np.add, x, y), x), w.arrays, tolerance=1e-12)
     z = w(MATMUL, w(np.add, a, 2), b)
     check(w.program(w(np.add, z, z), w(np.add, w(RESHAPE, x, shape=(2, 3)), 1)), w.arrays, tolerance=1e-12)
+
+
+@pytest.mark.parametrize("size", [2, 31, 64, 1000])
+def test_fetching_ahead_changes_nothing(monkeypatch: Any, size: int) -> None:
+    monkeypatch.setattr(kernel_memory, "LARGE", 0)  # as if these were too large for the caches
+    fetched: list[Any] = []
+    fetch = kernel_memory.KernelMemory.fetch
+    monkeypatch.setattr(kernel_memory.KernelMemory, "fetch", lambda *a: fetched.append(a) or fetch(*a))
+    w, rng = Writer(), np.random.default_rng(size)
+    x, m = w.input(rng.normal(size=size).astype(F32)), w.input(rng.random(size, F32))
+    check(w.program(w(np.divide, w(np.multiply, x, m), w(np.sqrt, m))), w.arrays)
+    assert fetched

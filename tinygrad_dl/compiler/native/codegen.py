@@ -19,7 +19,8 @@ from ..axes import Graph, Node
 from ..fuse import WIDEST, Kernel
 from . import operations
 from .calling import function
-from .ir import Code, Lanes
+from .ir import Lanes
+from .kernel_memory import KernelMemory
 from .operations import Register, lanes_of
 from .schedule import FUNCTION, INNER, OUTER, Schedule
 
@@ -48,13 +49,10 @@ class Written:
     units: int  # rounds of the outer loop, 1 if they cannot be shared out
 
 
-class _Writer:
+class _Writer(KernelMemory):
     def __init__(self, kernel: Kernel, graph: Graph, late: Iterable[Node]) -> None:
-        self.kernel, self.plan = kernel, Schedule(kernel, late)
-        self.rows, self.columns = graph.size(kernel.rows), graph.size(kernel.columns)
-        self.across = frozenset(kernel.columns)
-        self.down = frozenset(kernel.rows)
-        self.code = Code()
+        super().__init__(kernel, graph.size(kernel.rows), graph.size(kernel.columns))
+        self.plan = Schedule(kernel, late)
         self.entry = self.code.lines
         self.buffers = [self.entry] * 3  # the lines of each level
         self.memo: list[dict[tuple[Node, int], Register]] = [{}, {}, {}]
@@ -63,10 +61,7 @@ class _Writer:
         self.scratch: dict[Node, str] = {}
         self.inputs = set(kernel.inputs)
         self.partial: dict[tuple[Node, int], Register] = {}  # totals so far, per tile width's piece
-        self.row = self.column = "0"
         self.width, self.now = 1, 0
-        double = any(n.dtype == np.float64 and self.wide(n) for n in kernel.nodes)
-        self.tile = 16 if double else 32  # 64 floats were as fast, and took twice as long to compile
         stored_once = any(self.plan.level[n] == FUNCTION for n in self.plan.stored)
         self.shared = bool(kernel.outer) and not self.plan.totals and not stored_once
         self.straight = not kernel.inner or (kernel.columns_inside and self.columns <= WIDEST)
@@ -74,9 +69,6 @@ class _Writer:
             for node, stage in self.plan.saved.items():
                 if self.plan.store_stage.get(node) != stage:
                     self.scratch[node] = f"%s{len(self.scratch)}"
-
-    def wide(self, node: Node) -> bool:
-        return not self.across.isdisjoint(node.layout)
 
     # ---- loops
 
@@ -339,46 +331,6 @@ class _Writer:
         first = operations.splat(self.code, Register(start, Lanes("i64"), _WORD), lanes.width)
         steps = ", ".join(f"i64 {i}" for i in range(lanes.width))
         return self.code.binary("add", lanes, first.name, f"<{steps}>")
-
-    # ---- memory
-
-    def index(self, node: Node) -> str | None:
-        """Where in a node's memory the current row and column lie."""
-        down, across = not self.down.isdisjoint(node.layout), self.wide(node)
-        if not down:
-            return self.column if across else None
-        if not across:
-            return self.row
-        return self.full_index(self.row, "%columns")
-
-    def scratch_index(self) -> str:
-        return self.column if self.kernel.columns_inside else self.full_index(self.row, str(self.tile), "0")
-
-    def full_index(self, row: str, stride: str, column: str | None = None) -> str:
-        column = self.column if column is None else column
-        start = self.code.binary("mul", Lanes("i64"), row, stride)
-        return start if column == "0" else self.code.binary("add", Lanes("i64"), start, column)
-
-    def address(self, lanes: Lanes, pointer: str, index: str | None) -> str:
-        if index in (None, "0"):
-            return pointer
-        return self.code.let(f"getelementptr {lanes.kind}, ptr {pointer}, i64 {index}")
-
-    def get(self, node: Node, pointer: str, index: str | None, width: int) -> Register:
-        lanes = lanes_of(node.dtype, width)
-        stored = lanes.with_kind("i8") if lanes.kind == "i1" else lanes
-        address = self.address(stored, pointer, index)
-        name = self.code.let(f"load {stored.type}, ptr {address}, align {stored.bits // 8}")
-        if lanes.kind == "i1":
-            name = self.code.icmp("ne", stored, name, 0)
-        return Register(name, lanes, node.dtype)
-
-    def put(self, x: Register, pointer: str, index: str | None) -> None:
-        lanes, name = x.lanes, x.name
-        if lanes.kind == "i1":
-            lanes = lanes.with_kind("i8")
-            name = self.code.cast(x.lanes, lanes, name)
-        self.code.do(f"store {lanes.type} {name}, ptr {self.address(lanes, pointer, index)}, align {lanes.bits // 8}")
 
     def store(self, nodes: Iterable[Node]) -> None:
         """All are computed before the first is stored: one may overwrite what another reads."""

@@ -500,13 +500,32 @@ def test_products_that_something_else_reads_are_not_overwritten() -> None:
     check(w.program(w(np.add, z, z), w(np.add, w(RESHAPE, x, shape=(2, 3)), 1)), w.arrays, tolerance=1e-12)
 
 
-@pytest.mark.parametrize("size", [2, 31, 64, 1000])
-def test_fetching_ahead_changes_nothing(monkeypatch: Any, size: int) -> None:
-    monkeypatch.setattr(kernel_memory, "LARGE", 0)  # as if these were too large for the caches
-    fetched: list[Any] = []
+@pytest.fixture
+def fetched(monkeypatch: Any) -> list[Any]:
+    """Whatever is fetched ahead, as if everything were too large for the caches."""
+    monkeypatch.setattr(kernel_memory, "FLAT", 0)
+    monkeypatch.setattr(kernel_memory, "DOWN", 0)
+    found: list[Any] = []
     fetch = kernel_memory.KernelMemory.fetch
-    monkeypatch.setattr(kernel_memory.KernelMemory, "fetch", lambda *a: fetched.append(a) or fetch(*a))
+    monkeypatch.setattr(kernel_memory.KernelMemory, "fetch", lambda *a: found.append(a) or fetch(*a))
+    return found
+
+
+@pytest.mark.parametrize("size", [2, 31, 64, 1000])
+def test_fetching_ahead_changes_nothing(fetched: list[Any], size: int) -> None:
     w, rng = Writer(), np.random.default_rng(size)
     x, m = w.input(rng.normal(size=size).astype(F32)), w.input(rng.random(size, F32))
     check(w.program(w(np.divide, w(np.multiply, x, m), w(np.sqrt, m))), w.arrays)
     assert fetched
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (7, 32), (40, 70)])
+@pytest.mark.parametrize("dtype", [F32, F64])
+def test_fetching_ahead_down_the_columns_changes_nothing(fetched: list[Any], shape: Any, dtype: Any) -> None:
+    w, rng = Writer(), np.random.default_rng(0)
+    x, keep = w.input(rng.normal(size=shape).astype(dtype)), w.input(rng.random(shape) < 0.5)
+    mean = w(np.multiply, w(SUM, x, axis=0), 1 / shape[0])
+    centred = w(np.subtract, x, mean)
+    scale = w(np.sqrt, w(np.add, w(SUM, w(np.square, centred), axis=0), 1e-5))
+    check(w.program(w(WHERE, keep, w(np.divide, centred, scale), 0.0), scale), w.arrays)
+    assert {len(a) for a in fetched} == {3}

@@ -280,7 +280,7 @@ class _Writer(KernelMemory):
 
     def computed(self, node: Node, width: int) -> Register:
         if node in self.inputs:
-            return self.get(node, self.pointer[node], self.index(node), width)
+            return self.get(node, self.pointer[node], self.index(node), width, self.moves(node, width))
         if not self.straight and self.plan.saved.get(node, self.now) < self.now:
             if node in self.scratch:
                 return self.get(node, self.scratch[node], self.scratch_index(), width)
@@ -336,7 +336,8 @@ class _Writer(KernelMemory):
         """All are computed before the first is stored: one may overwrite what another reads."""
         found = [(node, self.natural(node)) for node in nodes]
         for node, register in found:
-            self.put(register, self.pointer[node], self.index(node))
+            ahead = self.down_far and self.moves(node, register.lanes.width)
+            self.put(register, self.pointer[node], self.index(node), ahead)
 
 
 def write_kernel(kernel: Kernel, graph: Graph, late: Iterable[Node] = ()) -> Written:

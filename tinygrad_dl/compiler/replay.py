@@ -105,6 +105,9 @@ class Recorded:
         for i, tensor in self.gradients:
             write.lines.append(f"{write.name(tensor)}._grad = {write.name(wrap)}(outputs[{i}])")
         self.give = write.function("outputs, stamp, line", "None")
+        free = Straight()  # gradients' memory may be used again
+        free.lines += [f"{free.name(tensor)}._grad = None" for _, tensor in self.gradients]
+        self.free = free.function("", "None")
 
     def flatten(self) -> None:
         """The function takes nothing but arrays: write out how to see that they fit."""
@@ -138,8 +141,7 @@ class Recorded:
             for i, draw in self.draws:
                 draw.run()
                 arrays[i] = draw.array
-            for _, tensor in self.gradients:
-                tensor._grad = None  # its memory may be used again
+            self.free()
             watch = scope.observers and watching()
             settled, self.settled = self.settled, False
             if watch:

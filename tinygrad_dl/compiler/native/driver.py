@@ -165,14 +165,15 @@ class Tables:
     ) -> None:
         self.graph, self.code, self.own = graph, code, own
         self.table, self.slots, self.threads = table, slots, threads
-        self.kept: list[Array] = []
+        self.kept: list[Array] = []  # what the addresses are of
 
     def run(self, found: Sequence[Round]) -> int:
         """The address of a run of some rounds, for the function that `runner` gives."""
-        rounds = [(len(tasks), shared(tasks, self.threads), self._keep(map(self._task, tasks))) for tasks in found]
-        return self._keep([(len(found), self._keep(rounds), self._threads(found))])
+        rounds = [(len(tasks), shared(tasks, self.threads), self.keep(map(self._task, tasks))) for tasks in found]
+        return self.keep([(len(found), self.keep(rounds), self._threads(found))])
 
-    def _keep(self, rows: Iterable[Iterable[int]]) -> int:
+    def keep(self, rows: Iterable[Iterable[int]]) -> int:
+        """The address of numbers that stay as long as this."""
         array = np.array([*rows], np.int64)
         self.kept.append(array)
         return array.ctypes.data
@@ -189,7 +190,7 @@ class Tables:
             numbers += [self.graph.size(step.rows), self.graph.size(step.columns)]
         elif step not in self.own:
             numbers += _piece(step, task)
-        return self.code[step], self._keep([numbers]), task.start, task.end
+        return self.code[step], self.keep([numbers]), task.start, task.end
 
 
 def _piece(product: Node, task: Task) -> list[int]:

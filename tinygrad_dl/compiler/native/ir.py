@@ -193,6 +193,14 @@ class Code:
             f"call {lanes.type} {function}({', '.join(f'{lanes.type} {lanes.operand(x)}' for x in operands)})"
         )
 
+    def spread(self, lanes: Lanes, x: str) -> str:
+        """One number in every lane."""
+        if lanes.width == 1:
+            return x
+        one = self.let(f"insertelement {lanes.type} poison, {lanes.kind} {x}, i64 0")
+        zeros = f"<{lanes.width} x i32> zeroinitializer"
+        return self.let(f"shufflevector {lanes.type} {one}, {lanes.type} poison, {zeros}")
+
     def fma(self, lanes: Lanes, a: Operand, b: Operand, c: Operand) -> str:
         """a * b + c, rounded once."""
         return self.intrinsic("fma", lanes, a, b, c)

@@ -191,9 +191,7 @@ def _slice(code: Code, x: Register, start: int, width: int) -> Register:
 def splat(code: Code, x: Register, width: int) -> Register:
     """One number in every lane."""
     lanes = Lanes(x.lanes.kind, width)
-    one = code.let(f"insertelement {lanes.type} poison, {x.lanes.type} {x.name}, i64 0")
-    zeros = f"<{width} x i32> zeroinitializer"
-    return Register(code.let(f"shufflevector {lanes.type} {one}, {lanes.type} poison, {zeros}"), lanes, x.dtype)
+    return Register(code.spread(lanes, x.name), lanes, x.dtype)
 
 
 def _arithmetic(code: Code, x: Register, args: Sequence[str], name: str) -> str:

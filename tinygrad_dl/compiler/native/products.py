@@ -219,7 +219,7 @@ class _Writer(Dots):
             first = inner if b is self.b else at
             ys = [self.load(kind, b, (first, 0), (place[0], place[1] + j * self.lanes)) for j, kind in enumerate(kinds)]
             xs = [self.load(Lanes(self.kind), self.a, (row[0], row[1] + i), (inner, 0)) for i in range(rows)]
-            wide = {(i, kind): self._spread(xs[i], kind) for i in range(rows) for kind in set(kinds)}
+            wide = {(i, kind): code.spread(kind, xs[i]) for i in range(rows) for kind in set(kinds)}
             return [code.fma(kinds[j], wide[i, kinds[j]], ys[j], s) for (i, j), s in zip(places, sums, strict=True)]
 
         def at(i: int, j: int) -> tuple[tuple[str, int], tuple[str, int]]:
@@ -238,10 +238,3 @@ class _Writer(Dots):
         sums = self.carried(piece.depth, [kinds[j] for _, j in places], before, add, 1)
         for (i, j), x in zip(places, sums, strict=True):
             self.store(kinds[j], x, self.y, *at(i, j))
-
-    def _spread(self, x: str, lanes: Lanes) -> str:
-        if lanes.width == 1:
-            return x
-        one = self.code.let(f"insertelement {lanes.type} poison, {self.kind} {x}, i64 0")
-        zeros = f"<{lanes.width} x i32> zeroinitializer"
-        return self.code.let(f"shufflevector {lanes.type} {one}, {lanes.type} poison, {zeros}")

@@ -1,0 +1,64 @@
+"""`write_labels`: labels looked at by machine code, in a tenth of NumPy's time; NumPy says what is wrong with them.
+
+Where a label is not to be counted, 0 is written in its place, as `nll_loss` does.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...nn import objectives
+from ..axes import Node
+from .calling import function
+from .ir import Code, Lanes
+from .operations import Register, across
+
+_INDEX = Lanes("i64")
+_KINDS = {np.dtype(np.int64): "i64", np.dtype(np.int32): "i32"}
+_WIDTH = 8  # labels at a time
+
+
+def is_labels(node: Node) -> bool:
+    """Is it a look at labels of a usual dtype?"""
+    step = node.instruction
+    if step is None or step.op is not objectives._safe or node.dtype not in _KINDS:
+        return False
+    range_ = np.iinfo(node.dtype)
+    return all(range_.min <= x <= range_.max for x in sizes(node))
+
+
+def sizes(node: Node) -> tuple[int, int, int]:
+    """How many labels and classes there are, and what is not counted."""
+    step = node.instruction
+    assert step is not None
+    static = step.static
+    return step.outputs[0].size, static["shape"][static["axis"]], static["ignore_index"]
+
+
+def write_labels(node: Node) -> tuple[str, set[str]]:
+    """The text of a function, and what it declares. Pointers: labels, what is made of them, and an 8-byte integer that
+    tells whether one is outside the classes; numbers: `sizes`."""
+    code, kind = Code(), _KINDS[node.dtype]
+    classes, ignored = (code.cast(_INDEX, Lanes(kind), x) for x in ("%classes", "%ignored"))
+
+    def look(start: str, end: str, width: int) -> str:
+        lanes = Lanes(kind, width)
+
+        def body(i: str, carried: list[str]) -> list[str]:
+            place = code.binary("add", _INDEX, code.binary("mul", _INDEX, i, width), start)
+            label_at, kept_at = (code.let(f"getelementptr {kind}, ptr {p}, i64 {place}") for p in ("%labels", "%kept"))
+            label = code.let(f"load {lanes.type}, ptr {label_at}, align {lanes.bits // 8}")
+            out = code.icmp("eq", lanes, label, code.spread(lanes, ignored))
+            kept = code.select(lanes, out, 0, label)
+            code.do(f"store {lanes.type} {kept}, ptr {kept_at}, align {lanes.bits // 8}")
+            wrong = code.icmp("uge", lanes, kept, code.spread(lanes, classes))  # negative ones are large so
+            return [code.binary("or", lanes.mask, carried[0], wrong)]
+
+        rounds = code.binary("udiv", _INDEX, code.binary("sub", _INDEX, end, start), width)
+        found = code.loop("0", rounds, [lanes.mask], [lanes.mask.constant(0)], body)[0]
+        return across(code, "sum", Register(found, lanes.mask, np.dtype(np.bool_))).name
+
+    whole = code.binary("and", _INDEX, "%n", -_WIDTH)
+    found = code.binary("or", Lanes("i1"), look("0", whole, _WIDTH), look(whole, "%n", 1))
+    code.do(f"store i64 {code.cast(Lanes('i1'), _INDEX, found)}, ptr %found")
+    return function(["%labels", "%kept", "%found"], ["%n", "%classes", "%ignored"], code.text()), code.declares

@@ -133,6 +133,34 @@ def test_the_same_array_as_two_arguments():
     assert values(f(x, x)) == [3, 3, 3]
 
 
+@pytest.mark.parametrize("backend", ["interpreter", "numpy", "native"])
+def test_gradients_that_are_kept_keep_their_value(backend):
+    weight = nn.Parameter(ones())
+
+    @tg.compile(backend=backend)
+    def step(x):
+        weight.grad = None
+        (weight * x).sum().backward()
+
+    def gradient(k):
+        step(ones() * k)
+        return weight.grad
+
+    for k in (1, 2, 3):
+        gradient(k)
+    kept, array = gradient(4), gradient(5).numpy()
+    another = nn.Parameter(ones())
+    another.grad = gradient(6)
+    asks = gradient(7)
+    asks.requires_grad = True
+    del asks
+    assert not gradient(8).requires_grad
+    assert values(weight.grad) == [8, 8, 8]
+    assert values(kept) == [4, 4, 4]
+    assert array.tolist() == [5, 5, 5]
+    assert values(another.grad) == [6, 6, 6]
+
+
 def test_a_view_of_a_parameter_as_argument_keeps_the_old_value():
     w = nn.Parameter(ones())
 

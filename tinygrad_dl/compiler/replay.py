@@ -103,11 +103,26 @@ class Recorded:
         for tensor in self.cleared:
             write.lines.append(f"{write.name(tensor)}._grad = None")
         for i, tensor in self.gradients:
-            write.lines.append(f"{write.name(tensor)}._grad = {write.name(wrap)}(outputs[{i}])")
+            write.lines.append(f"grad = {write.name(tensor)}._grad")
+            write.lines.append(f"if grad is None: {write.name(tensor)}._grad = {write.name(wrap)}(outputs[{i}])")
+            write.lines.append(f"else: grad.data = outputs[{i}]")
         self.give = write.function("outputs, stamp, line", "None")
-        free = Straight()  # gradients' memory may be used again
-        free.lines += [f"{free.name(tensor)}._grad = None" for _, tensor in self.gradients]
-        self.free = free.function("", "None")
+        self.free = self._freeing()
+
+    def _freeing(self) -> Callable[[], None]:
+        """A function that lets go of gradients' arrays, whose memory may be used again, and of gradients that others
+        have; the rest are filled again."""
+        free, probe = Straight(), Handle()
+        probe._grad = wrap(np.empty(0))
+        count, nothing = free.name(getrefcount), free.name(np.empty(0))
+        free.lines += [f"grad = {free.name(probe)}._grad", f"alone = {count}(grad)"]
+        for _, tensor in self.gradients:
+            free.lines.append(f"grad = {free.name(tensor)}._grad")
+            free.lines.append(
+                f"if grad is not None and {count}(grad) == alone and grad.node is None: grad.data = {nothing}"
+            )
+            free.lines.append(f"else: {free.name(tensor)}._grad = None")
+        return free.function("", "None")
 
     def flatten(self) -> None:
         """The function takes nothing but arrays: write out how to see that they fit."""
@@ -141,14 +156,7 @@ class Recorded:
             for i, draw in self.draws:
                 draw.run()
                 arrays[i] = draw.array
-            self.free()
-            watch = scope.observers and watching()
-            settled, self.settled = self.settled, False
-            if watch:
-                outputs = watch.replay(self.program, self.run, arrays)
-            else:
-                outputs = self.again(arrays, self.moving) if settled else self.run(arrays)
-                self.settled = True
+            outputs = self._run(arrays)
         except BaseException:
             actions.undo()
             raise
@@ -159,6 +167,21 @@ class Recorded:
             return wrap(outputs[0])
         found = [outputs[i] if raw else wrap(outputs[i]) for i, raw in enumerate(self.raw)]
         return put_together(self.results, found)
+
+    def _run(self, arrays: list[Array]) -> list[Array]:
+        watch = scope.observers and watching()
+        settled, self.settled = self.settled, False
+        self.free()
+        try:
+            if watch:
+                return watch.replay(self.program, self.run, arrays)  # type: ignore[no-any-return]
+            outputs: list[Array] = self.again(arrays, self.moving) if settled else self.run(arrays)
+        except BaseException:
+            for _, tensor in self.gradients:
+                tensor._grad = None
+            raise
+        self.settled = True
+        return outputs
 
     def _gather(self, arguments: Sequence[Array]) -> list[Array]:
         """The inputs as they are now, besides what is drawn. Raises Changed if one does not fit."""

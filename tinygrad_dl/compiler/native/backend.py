@@ -12,7 +12,7 @@ from collections.abc import Callable
 from itertools import compress, groupby
 from operator import ne
 from sys import getrefcount
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -26,12 +26,12 @@ from ..trace import trace_axes
 from . import driver, engine, pool
 from .codegen import Written, write_kernel
 from .driver import Tables
-from .labels import is_labels, sizes, write_labels
+from .labels import is_labels, write_labels
 from .memory import ALIGNMENT, aligned, place
 from .operations import can_lower
 from .plan import Step, plan, root
 from .products import is_ours, write_product
-from .rounds import Round, Task, rounds, shared
+from .rounds import Round, Task, is_native, rounds, shared
 
 SMALL = 1024  # bytes of outputs: copies of so few cost less than to look whether somebody still has the last ones
 RELEASED = 1000.0  # microseconds, about, from which on other Python threads may run meanwhile
@@ -155,9 +155,7 @@ class Native:
             end = 0
             for task in tasks:
                 w = written.get(task.step)
-                nodes = (
-                    (*task.step.nodes[:2], task.step) if isinstance(task.step, Node) else written[task.step].pointers
-                )
+                nodes = w.pointers if w else [*task.step.nodes[:2], cast(Node, task.step)]
                 self.pointers[task] = [self.slots[root(n)] for n in nodes]
                 for n in w.scratch if w else ():
                     self.pointers[task].append(first + len(offsets))
@@ -185,7 +183,7 @@ class Native:
             elif step.kind == "gemm":
                 code[step] = driver.product(compilation, step.dtype.name)
             elif is_labels(step):
-                code[step] = compilation.add(*write_labels(step))
+                written[step] = write_labels(step)
             if step in written:
                 code[step] = compilation.add(written[step].text, written[step].declares)
         return written, code
@@ -194,37 +192,28 @@ class Native:
         """Functions that run the rounds in order: machine code, and NumPy in between."""
         slow = sum(task.time for tasks in self.rounds for task in tasks) > RELEASED
         kind = ctypes.CFUNCTYPE if slow else ctypes.PYFUNCTYPE
-        entry = kind(None, ctypes.c_void_p, ctypes.c_void_p)(address)
+        entry = kind(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)(address)
         parts: list[Callable[[list[Array]], None]] = []
         for native, group in groupby(self.rounds, _is_native):
             if native:
-                parts.append(self._call(entry, self.tables.run(list(group))))
+                parts.append(self._call(entry, list(group)))
             else:
-                parts += [self._alone(tasks[0].step) for tasks in group]
+                parts += [self._numpy(tasks[0].step) for tasks in group]
         return parts
 
-    def _call(self, entry: Any, run: int) -> Callable[[list[Array]], None]:
-        threads = self.threads
-        if not any(shared(tasks, threads) for tasks in self.rounds):
-            return lambda arrays: entry(run, None)
-        return lambda arrays: entry(run, pool.state(threads))
+    def _call(self, entry: Any, found: list[Round]) -> Callable[[list[Array]], None]:
+        """A run of rounds that are machine code. What it says of labels that are no classes, NumPy says in words."""
+        run, threads = self.tables.run(found), self.threads
+        numpy = {i: self._numpy(tasks[0].step) for i, tasks in enumerate(found, 1) if is_labels(tasks[0].step)}
+        shares = any(shared(tasks, threads) for tasks in self.rounds)
 
-    def _alone(self, node: Any) -> Callable[[list[Array]], None]:
-        """What is no kernel and no product: NumPy runs it, but labels only if something is wrong with them."""
-        numpy, address = self._numpy(node), self.tables.code.get(node)
-        if address is None:
-            return numpy
-        found = np.zeros(1, np.int64)
-        pointers = [self.address + 8 * self.slots[root(n)] for n in (node.args[0], node)]
-        numbers = self.tables.keep([[*pointers, self.tables.keep([[found.ctypes.data]]), *sizes(node)]])
-        look = ctypes.PYFUNCTYPE(None, *[ctypes.c_size_t] * 3)(address)
+        def call(arrays: list[Array]) -> None:
+            stopped = entry(run, pool.state(threads) if shares else None)
+            if stopped:
+                numpy[stopped](arrays)
+                call(arrays)
 
-        def run(arrays: list[Array]) -> None:
-            look(numbers, 0, 0)
-            if found[0]:
-                numpy(arrays)
-
-        return run
+        return call
 
     def _numpy(self, node: Any) -> Callable[[list[Array]], None]:
         """An instruction that NumPy runs, its results copied to where they are planned."""
@@ -339,7 +328,7 @@ _ALONE, _LISTED = next(map(getrefcount, _LIST)), getrefcount(_LIST[0])
 
 
 def _is_native(tasks: Round) -> bool:
-    return all(isinstance(task.step, Kernel) or task.step.kind == "gemm" for task in tasks)
+    return all(is_native(task.step) for task in tasks)
 
 
 def build(program: Program) -> Callable[[list[Array]], list[Array]]:

@@ -2,12 +2,13 @@
 that the code that walks it (`runner`) is the same for all programs, as is the call of OpenBLAS's product (`product`).
 
 All numbers have 64 bits. A task is its function, where its own numbers are, and its range; a round is how many tasks
-it has, whether they are shared out, and where they are; a run is how many rounds it has, where they are, and what
-becomes of OpenBLAS's own threads.
+it has, whether they are shared out, where they are, and the address of a number that ends the run there unless it is
+zero, or 0; a run is how many rounds it has, where they are, and what becomes of OpenBLAS's own threads.
 """
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Container, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -18,6 +19,7 @@ from ..program import Array
 from . import engine, pool
 from .calling import function
 from .engine import Compilation
+from .labels import is_labels, sizes
 from .plan import Step
 from .rounds import GRAIN, Round, Task, by_rows, shared
 
@@ -41,15 +43,15 @@ _TASK = """define void @NAME.task(i64 %i, ptr %tasks) {
   ret void
 }
 """
-_ROUNDS = """define void @NAME.rounds(ptr %rounds, i64 %n, ptr %pool) {
+_ROUNDS = """define i64 @NAME.rounds(ptr %rounds, i64 %n, ptr %pool) {
 entry:
   br label %each
 each:
-  %r = phi i64 [0, %entry], [%next, %done]
+  %r = phi i64 [0, %entry], [%next, %done], [%next, %check]
   %over = icmp uge i64 %r, %n
   br i1 %over, label %end, label %round
 round:
-  %start = mul i64 %r, 3
+  %start = mul i64 %r, 4
   %round.at = getelementptr i64, ptr %rounds, i64 %start
   %count = load i64, ptr %round.at
   %shared.at = getelementptr i64, ptr %round.at, i64 1
@@ -69,12 +71,20 @@ alone:
   br i1 %more, label %alone, label %done
 done:
   %next = add i64 %r, 1
-  br label %each
+  %error.at = getelementptr i64, ptr %round.at, i64 3
+  %error = load ptr, ptr %error.at
+  %safe = icmp eq ptr %error, null
+  br i1 %safe, label %each, label %check
+check:
+  %wrong = load i64, ptr %error
+  %stop = icmp ne i64 %wrong, 0
+  br i1 %stop, label %end, label %each
 end:
-  ret void
+  %stopped = phi i64 [0, %each], [%next, %check]
+  ret i64 %stopped
 }
 """
-_RUN = """define void @NAME(ptr %run, ptr %state) {
+_RUN = """define i64 @NAME(ptr %run, ptr %state) {
 BEFORE
   %n = load i64, ptr %run
   %rounds.at = getelementptr i64, ptr %run, i64 1
@@ -90,19 +100,20 @@ ask:
   %settles = icmp eq i64 %threads, 2
   br i1 %settles, label %settle, label %plain
 plain:
-  call void @NAME.rounds(ptr %rounds, i64 %n, ptr %pool)
+  %asked = call i64 @NAME.rounds(ptr %rounds, i64 %n, ptr %pool)
   br label %end
 settle:
   call void @SET(i32 1)
-  call void @NAME.rounds(ptr %rounds, i64 %n, ptr %pool)
+  %settled = call i64 @NAME.rounds(ptr %rounds, i64 %n, ptr %pool)
   call void @SET(i32 %number)
   br label %end
 go:
-  call void @NAME.rounds(ptr %rounds, i64 %n, ptr %state)
+  %went = call i64 @NAME.rounds(ptr %rounds, i64 %n, ptr %state)
   br label %end
 end:
+  %stopped = phi i64 [%asked, %plain], [%settled, %settle], [%went, %go]
 AFTER
-  ret void
+  ret i64 %stopped
 }
 """
 
@@ -117,7 +128,8 @@ _DECLARES = {"DISPATCH": "void @{}(ptr, i64, ptr, ptr)", "GET": "i32 @{}()", "SE
 
 
 def runner(compilation: Compilation, threads: int) -> str:
-    """The symbol of the function that takes the address of a run and the state of the pool of threads.
+    """The symbol of the function that takes the address of a run and the state of the pool of threads; it gives 0, or
+    the number of the round that ended it, from 1 on.
 
     Where OpenBLAS's number of threads has become one since the program was built, it is one here as well."""
     found = {"DISPATCH": pool.dispatch(compilation) if threads > 1 else None}
@@ -169,11 +181,19 @@ class Tables:
 
     def run(self, found: Sequence[Round]) -> int:
         """The address of a run of some rounds, for the function that `runner` gives."""
-        rounds = [(len(tasks), shared(tasks, self.threads), self.keep(map(self._task, tasks))) for tasks in found]
-        return self.keep([(len(found), self.keep(rounds), self._threads(found))])
+        rounds = [
+            (len(tasks), shared(tasks, self.threads), self._keep(map(self._task, tasks)), self._error(tasks))
+            for tasks in found
+        ]
+        return self._keep([(len(found), self._keep(rounds), self._threads(found))])
 
-    def keep(self, rows: Iterable[Iterable[int]]) -> int:
-        """The address of numbers that stay as long as this."""
+    def _error(self, tasks: Round) -> int:
+        """Where labels that are no classes are told of."""
+        if not is_labels(tasks[0].step):
+            return 0
+        return ctypes.c_size_t.from_address(self.table + 8 * self.slots[tasks[0]][-1]).value
+
+    def _keep(self, rows: Iterable[Iterable[int]]) -> int:
         array = np.array([*rows], np.int64)
         self.kept.append(array)
         return array.ctypes.data
@@ -188,9 +208,11 @@ class Tables:
         step, numbers = task.step, [self.table + 8 * slot for slot in self.slots[task]]
         if isinstance(step, Kernel):
             numbers += [self.graph.size(step.rows), self.graph.size(step.columns)]
+        elif is_labels(step):
+            numbers += sizes(step)
         elif step not in self.own:
             numbers += _piece(step, task)
-        return self.code[step], self.keep([numbers]), task.start, task.end
+        return self.code[step], self._keep([numbers]), task.start, task.end
 
 
 def _piece(product: Node, task: Task) -> list[int]:

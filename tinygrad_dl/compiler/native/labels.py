@@ -5,23 +5,28 @@ Where a label is not to be counted, 0 is written in its place, as `nll_loss` doe
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 import numpy as np
 
 from ...nn import objectives
 from ..axes import Node
 from .calling import function
+from .codegen import Written
 from .ir import Code, Lanes
 from .operations import Register, across
+from .plan import Step
 
 _INDEX = Lanes("i64")
 _KINDS = {np.dtype(np.int64): "i64", np.dtype(np.int32): "i32"}
 _WIDTH = 8  # labels at a time
 
 
-def is_labels(node: Node) -> bool:
+def is_labels(node: Step) -> TypeGuard[Node]:
     """Is it a look at labels of a usual dtype?"""
-    step = node.instruction
-    if step is None or step.op is not objectives._safe or node.dtype not in _KINDS:
+    if not isinstance(node, Node) or node.instruction is None or node.dtype not in _KINDS:
+        return False
+    if node.instruction.op is not objectives._safe:
         return False
     range_ = np.iinfo(node.dtype)
     return all(range_.min <= x <= range_.max for x in sizes(node))
@@ -35,9 +40,8 @@ def sizes(node: Node) -> tuple[int, int, int]:
     return step.outputs[0].size, static["shape"][static["axis"]], static["ignore_index"]
 
 
-def write_labels(node: Node) -> tuple[str, set[str]]:
-    """The text of a function, and what it declares. Pointers: labels, what is made of them, and an 8-byte integer that
-    tells whether one is outside the classes; numbers: `sizes`."""
+def write_labels(node: Node) -> Written:
+    """The text of a function. Its scratch memory tells whether a label is outside the classes; numbers: `sizes`."""
     code, kind = Code(), _KINDS[node.dtype]
     classes, ignored = (code.cast(_INDEX, Lanes(kind), x) for x in ("%classes", "%ignored"))
 
@@ -61,4 +65,5 @@ def write_labels(node: Node) -> tuple[str, set[str]]:
     whole = code.binary("and", _INDEX, "%n", -_WIDTH)
     found = code.binary("or", Lanes("i1"), look("0", whole, _WIDTH), look(whole, "%n", 1))
     code.do(f"store i64 {code.cast(Lanes('i1'), _INDEX, found)}, ptr %found")
-    return function(["%labels", "%kept", "%found"], ["%n", "%classes", "%ignored"], code.text()), code.declares
+    text = function(["%labels", "%kept", "%found"], ["%n", "%classes", "%ignored"], code.text())
+    return Written(text, code.declares, [*node.nodes[:1], node], [8], 1)

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 from ..axes import Graph, Node
 from ..fuse import Kernel, cost
+from .labels import is_labels
 from .plan import Step, reads, root
 
 OPERATIONS = 40_000  # of a kernel in a microsecond, about
@@ -35,6 +36,11 @@ class Task:
 Round = list[Task]
 
 
+def is_native(step: Step) -> bool:
+    """Is it machine code?"""
+    return isinstance(step, Kernel) or step.kind == "gemm" or is_labels(step)
+
+
 def duration(step: Step, graph: Graph) -> float:
     """Microseconds that a step takes on one thread, about: to decide what is worth sharing out."""
     if isinstance(step, Kernel):
@@ -55,7 +61,7 @@ def rounds(
     """Steps that follow each other and do not touch what another one writes make a round.
 
     units: how many rounds the outer loop of each own function has, 1 if it cannot be cut. What NumPy runs is a round
-    alone."""
+    alone, and what looks at labels."""
     found: list[list[Step]] = []
     read: set[Node] = set()
     written: set[Node] = set()
@@ -63,14 +69,14 @@ def rounds(
         inputs = {overwrites.get(n, n) for n in reads(step)}
         made = step.outputs if isinstance(step, Kernel) else [step]
         outputs = {overwrites.get(root(n), root(n)) for n in made}
-        native = isinstance(step, Kernel) or step.kind == "gemm"
-        if not native or not found or not written.isdisjoint(inputs | outputs) or not read.isdisjoint(outputs):
+        alone = is_labels(step) or not is_native(step)
+        if alone or not found or not written.isdisjoint(inputs | outputs) or not read.isdisjoint(outputs):
             found.append([])
             read, written = set(), set()
         found[-1].append(step)
         read |= inputs
         written |= outputs
-        if not native:
+        if alone:
             found.append([])
     return [_tasks(steps, graph, units, threads) for steps in found if steps]
 

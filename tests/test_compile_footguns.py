@@ -1,7 +1,9 @@
 """What goes wrong with recorded functions elsewhere: here it works, is recorded again, or is a clear error."""
 
+import _thread
 import contextlib
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -159,6 +161,24 @@ def test_gradients_that_are_kept_keep_their_value(backend):
     assert values(kept) == [4, 4, 4]
     assert array.tolist() == [5, 5, 5]
     assert values(another.grad) == [6, 6, 6]
+
+
+def test_a_thread_may_begin_with_a_step():
+    weight = nn.Parameter(ones())
+
+    @tg.compile
+    def bump(x):
+        with tg.no_grad():
+            weight.assign(weight + x)
+
+    for _ in range(2):
+        bump(ones())
+    _thread.start_new_thread(bump, (ones(),))
+    for _ in range(1000):
+        if values(weight.detach())[0] == 4:
+            break
+        time.sleep(0.01)
+    assert values(weight.detach()) == [4, 4, 4]
 
 
 def test_a_view_of_a_parameter_as_argument_keeps_the_old_value():

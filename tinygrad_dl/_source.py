@@ -31,9 +31,12 @@ def user_frame(frame: FrameType) -> FrameType:
     return frame
 
 
-def user_line() -> Line:
-    """The innermost running line that is not this package's."""
-    frame = user_frame(sys._getframe(1))
+def user_line(depth: int = 1) -> Line:
+    """The innermost running line that is not this package's, at least so many calls outwards."""
+    try:
+        frame = user_frame(sys._getframe(depth))
+    except ValueError:  # a thread that begins in this package
+        frame = user_frame(sys._getframe(1))
     return frame.f_code, frame.f_lasti
 
 

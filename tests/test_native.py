@@ -552,3 +552,27 @@ def test_labels_are_looked_at(n: int, dtype: Any, ignored: int) -> None:
         with pytest.raises(ValueError, match=f"label {wrong} at row {place} is outside the 5 classes"):
             native([bad])
     np.testing.assert_array_equal(native([labels])[0], program(labels)[0].run([labels])[0])
+
+
+def test_small_inputs_that_are_others_each_time_are_copied() -> None:
+    w, rng = Writer(), np.random.default_rng(0)
+    x, state = w.input(rng.random((3, 4), F32)), w.input(rng.random((3, 4), F32))
+    native = build(w.program(w(np.add, x, state), w(np.multiply, x, 2), x, updates={0: 1}))
+    given = [w.arrays[0], w.arrays[1].copy()]
+    native(given)
+    for _ in range(3):
+        before, other = given[1].copy(), rng.random((4, 3), F32).T
+        given[0] = other
+        total, double, same = native.again(given, [0])
+        np.testing.assert_array_equal(total, other + before)
+        np.testing.assert_array_equal(double, other * 2)
+        np.testing.assert_array_equal(same, other)
+        assert not np.shares_memory(same, other)
+    assert native.brought
+    np.testing.assert_array_equal(native([w.arrays[0], w.arrays[1]])[1], w.arrays[0] * 2)
+    with pytest.raises(ValueError, match="expected"):
+        native([w.arrays[0][:1], w.arrays[1]])
+    with pytest.raises(ValueError, match="expected"):
+        native([w.arrays[0].astype(F64), w.arrays[1]])
+    with pytest.raises(ValueError, match="expected 2 inputs"):
+        native(w.arrays[:1])

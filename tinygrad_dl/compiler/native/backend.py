@@ -34,6 +34,7 @@ from .products import is_ours, write_product
 from .rounds import Round, Task, is_native, rounds, shared
 
 SMALL = 1024  # bytes of outputs: copies of so few cost less than to look whether somebody still has the last ones
+BROUGHT = 2**15  # bytes of an input at most that is copied to where it is read
 RELEASED = 1000.0  # microseconds, about, from which on other Python threads may run meanwhile
 
 
@@ -76,6 +77,9 @@ class Native:
         self.seen = [0] * len(self.program.inputs)  # the identities of the arrays that the table points at
         self.given: list[Array] | None = None  # by the latest call, if what it held was used as it is
         self.lives: list[Any] = [None] * len(self.seen)  # weak references to them, which clear the identity
+        self.among: list[int] = []
+        self.brought: list[tuple[int, Array]] = []  # inputs that are copied, and where to
+        self.pointed: list[int] = []
         self.expected = [(v.shape, v.dtype) for v in self.program.inputs]
         self.states = {j for _, j in self.written_over}
         self.blank = [_NOTHING] * len(self.graph.constants)
@@ -251,24 +255,50 @@ class Native:
 
     def __call__(self, arrays: list[Array]) -> list[Array]:
         """The program's outputs. Raises ValueError for arrays of other number, shape or dtype."""
+        if len(arrays) != len(self.seen):
+            self.program.check(arrays)
         identities = [*map(id, arrays)]
         given, self.given = arrays, None
+        for j, own in self.brought:
+            identities[j] = 0
+            if arrays[j].shape != own.shape or arrays[j].dtype != own.dtype:
+                self.program.check(arrays)
         if identities != self.seen:
             arrays = self._admit(arrays, identities)
-        self.given = given if identities == self.seen else None
+        if identities == self.seen:
+            self.given = given
         return self._run(arrays)
 
     def again(self, arrays: list[Array], among: list[int]) -> list[Array]:
-        """The same for the list of the latest call, in which only these places may hold other arrays than then."""
+        """The same for the list of the latest call, in which only these places may hold other arrays than then, of the
+        same shapes and dtypes."""
         if arrays is not self.given:
             return self(arrays)
+        if among is not self.among:
+            self._bring(among)
         seen = self.seen
-        for j in among:
+        for j in self.pointed:
             if id(arrays[j]) != seen[j]:
                 return self(arrays)
         return self._run(arrays)
 
+    def _bring(self, among: list[int]) -> None:
+        """Give small inputs that will be others each time a place of their own: to copy them takes a few tenths of a
+        microsecond, to look at an array, and after it, two."""
+        self.among = among
+        for j in among:
+            value = self.program.inputs[j]
+            if value.ndim and value.nbytes <= BROUGHT and j not in self.states and self.seen[j]:
+                own = np.empty(value.shape, value.dtype)
+                self.table[j] = own.__array_interface__["data"][0]
+                self.seen[j], self.lives[j] = 0, None
+                self.brought.append((j, own))
+        brought = {j for j, _ in self.brought}
+        self.pointed = [j for j in among if j not in brought]
+
     def _run(self, arrays: list[Array]) -> list[Array]:
+        for j, own in self.brought:
+            own[...] = arrays[j]
         if self.whole is not None:
             self.whole(arrays)
             return [view.copy() for view in self.views]
@@ -304,8 +334,6 @@ class Native:
 
     def _admit(self, arrays: list[Array], identities: list[int]) -> list[Array]:
         """Point the table at new inputs: what is not contiguous, or shall be written and cannot be, is copied."""
-        if len(arrays) != len(self.seen):
-            self.program.check(arrays)
         found, seen = list(arrays), self.seen
         for j in compress(range(len(seen)), map(ne, identities, seen)):
             array, (shape, dtype) = arrays[j], self.expected[j]

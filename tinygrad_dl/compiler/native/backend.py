@@ -88,11 +88,12 @@ class Native:
         self.spare: list[tuple[Array, int]] = [(_NOTHING, 0)] * len(self.made)  # of an earlier call, with addresses
         self.alone = [_ALONE] * len(self.made)
         self.passing = [n for n, (i, _) in enumerate(self.fresh) if i in self.program.updates]
-        first = len(self.seen) + len(self.blank)
-        places = dict(self.written_over) | {i: first + n for n, (i, _) in enumerate(self.fresh)}
-        copies = {i for i, _ in (*self.early, *self.copied)}
-        order = [0 if i in copies else places[i] for i in range(len(values))]
-        self.outputs = Straight().function("memory", f"[{', '.join(f'memory[{j}]' for j in order)}]")
+        where = {i: f"arrays[{j}]" for i, j in self.written_over} | {
+            i: f"new[{n}]" for n, (i, _) in enumerate(self.fresh)
+        }
+        outputs = ", ".join(where.get(i, "None") for i in range(len(values)))
+        self.outputs = Straight().function("arrays, new", f"[{outputs}]")
+        self.mixed = bool(self.early or self.copied) or not all(map(_is_native, self.rounds))
         views = [(i, self.fixed[node].reshape(values[i].shape)) for i, node in self.copied if node in self.fixed]
         self.views = [view for _, view in views]
         only = len(views) == len(values) and len(self.parts) == 1 and all(map(_is_native, self.rounds))
@@ -305,11 +306,11 @@ class Native:
         new = self.new
         if [*map(getrefcount, new)] != self.alone:
             self._renew()
-        memory = [*arrays, *self.blank, *new]
+        memory = [*arrays, *self.blank, *new] if self.mixed else arrays
         early = [self._copy(i, node, memory) for i, node in self.early] if self.early else ()
         for part in self.parts:
             part(memory)
-        outputs: list[Array] = self.outputs(memory)
+        outputs: list[Array] = self.outputs(arrays, new)
         for (i, _), array in zip(self.early, early, strict=True):
             outputs[i] = array
         for i, node in self.copied:

@@ -94,9 +94,10 @@ class Recorded:
         self.stores = [(i, s.handle()) for i, s in enumerate(sinks) if type(s) in (State, Slot)]
         self.leaves = [t for _, t in self.stores if isinstance(t.node, Leaf)]
         self.leaves_something = bool(self.stores or self.gradients or self.cleared)  # besides its results
-        write = Straight()
+        write, there = Straight(), getattr(self.run, "in_place", ())
         for i, tensor in self.stores:
-            write.lines.append(f"{write.name(tensor)}.data = outputs[{i}]")
+            if i not in there:
+                write.lines.append(f"{write.name(tensor)}.data = outputs[{i}]")
         for leaf in self.leaves:
             write.lines += [
                 f"node = {write.name(leaf)}.node",
@@ -211,7 +212,7 @@ class Recorded:
         for _, tensor, value in (*self.read, *self.written):
             _check(tensor.data, value)
         for _, tensor, _ in self.written:
-            if not unshared(tensor):
+            if not unshared(tensor) or not tensor.data.flags.carray:
                 tensor.data = tensor.data.copy()
         for i, tensor, _ in (*self.read, *self.written):
             arrays[i] = known[names[i]] = tensor.data

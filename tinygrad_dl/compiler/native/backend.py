@@ -82,6 +82,7 @@ class Native:
         self.pointed: list[int] = []
         self.expected = [(v.shape, v.dtype) for v in self.program.inputs]
         self.states = {j for _, j in self.written_over}
+        self.in_place = {i for i, _ in self.written_over}  # if the inputs can be written as they are
         self.blank = [_NOTHING] * len(self.graph.constants)
         self.made = [(self.slots[node], values[i].shape, values[i].dtype) for i, node in self.fresh]
         self.new: list[Array] = [_NOTHING] * len(self.made)  # of the last call, used again if nobody has them

@@ -163,6 +163,22 @@ def test_gradients_that_are_kept_keep_their_value(backend):
     assert values(another.grad) == [6, 6, 6]
 
 
+def test_state_in_another_order_of_memory():
+    weight = nn.Parameter(np.zeros((3, 2), np.float32))
+
+    @tg.compile
+    def bump(x):
+        with tg.no_grad():
+            weight.assign(weight + x)
+
+    rows = np.arange(6, dtype=np.float32).reshape(3, 2)
+    for k in range(1, 7):
+        if k % 2:
+            weight.data = np.asfortranarray(weight.data)
+        bump(rows)
+        assert values(weight.detach()) == (rows * k).tolist()
+
+
 def test_a_thread_may_begin_with_a_step():
     weight = nn.Parameter(ones())
 

@@ -14,12 +14,10 @@ from ..axes import Node
 from .calling import function
 from .codegen import Written
 from .ir import Code, Lanes
-from .operations import Register, across
 from .plan import Step
 
 _INDEX = Lanes("i64")
 _KINDS = {np.dtype(np.int64): "i64", np.dtype(np.int32): "i32"}
-_WIDTH = 8  # labels at a time
 
 
 def is_labels(node: Step) -> TypeGuard[Node]:
@@ -42,28 +40,18 @@ def sizes(node: Node) -> tuple[int, int, int]:
 
 def write_labels(node: Node) -> Written:
     """The text of a function. Its scratch memory tells whether a label is outside the classes; numbers: `sizes`."""
-    code, kind = Code(), _KINDS[node.dtype]
-    classes, ignored = (code.cast(_INDEX, Lanes(kind), x) for x in ("%classes", "%ignored"))
+    code, lanes = Code(), Lanes(_KINDS[node.dtype])
+    classes, ignored = (code.cast(_INDEX, lanes, x) for x in ("%classes", "%ignored"))
 
-    def look(start: str, end: str, width: int) -> str:
-        lanes = Lanes(kind, width)
+    def look(i: str, largest: list[str]) -> list[str]:
+        label_at, kept_at = (code.let(f"getelementptr {lanes.type}, ptr {p}, i64 {i}") for p in ("%labels", "%kept"))
+        label = code.let(f"load {lanes.type}, ptr {label_at}")
+        kept = code.select(lanes, code.icmp("eq", lanes, label, ignored), 0, label)
+        code.do(f"store {lanes.type} {kept}, ptr {kept_at}")
+        return [code.select(lanes, code.icmp("ugt", lanes, kept, largest[0]), kept, largest[0])]
 
-        def body(i: str, carried: list[str]) -> list[str]:
-            place = code.binary("add", _INDEX, code.binary("mul", _INDEX, i, width), start)
-            label_at, kept_at = (code.let(f"getelementptr {kind}, ptr {p}, i64 {place}") for p in ("%labels", "%kept"))
-            label = code.let(f"load {lanes.type}, ptr {label_at}, align {lanes.bits // 8}")
-            out = code.icmp("eq", lanes, label, code.spread(lanes, ignored))
-            kept = code.select(lanes, out, 0, label)
-            code.do(f"store {lanes.type} {kept}, ptr {kept_at}, align {lanes.bits // 8}")
-            wrong = code.icmp("uge", lanes, kept, code.spread(lanes, classes))  # negative ones are large so
-            return [code.binary("or", lanes.mask, carried[0], wrong)]
-
-        rounds = code.binary("udiv", _INDEX, code.binary("sub", _INDEX, end, start), width)
-        found = code.loop("0", rounds, [lanes.mask], [lanes.mask.constant(0)], body)[0]
-        return across(code, "sum", Register(found, lanes.mask, np.dtype(np.bool_))).name
-
-    whole = code.binary("and", _INDEX, "%n", -_WIDTH)
-    found = code.binary("or", Lanes("i1"), look("0", whole, _WIDTH), look(whole, "%n", 1))
+    largest = code.loop("0", "%n", [lanes], ["0"], look)[0]
+    found = code.icmp("uge", lanes, largest, classes)  # a negative one is large so
     code.do(f"store i64 {code.cast(Lanes('i1'), _INDEX, found)}, ptr %found")
     text = function(["%labels", "%kept", "%found"], ["%n", "%classes", "%ignored"], code.text())
     return Written(text, code.declares, [*node.nodes[:1], node], [8], 1)

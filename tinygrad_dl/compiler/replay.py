@@ -1,7 +1,7 @@
 """`Recorded`: one program, with what it takes for granted, reads and writes; it runs again what was recorded.
 
-Around the computation a run costs some 20 µs for the digits step: whatever can be settled once is settled when
-the program is made, and arrays that have not been replaced since the last run are not looked at again.
+What a run looks at and leaves behind is written out for each program, and arrays that have not been replaced since the
+last run are not looked at again: `python -m benchmarks budget` has what is left of it.
 """
 
 from __future__ import annotations

@@ -163,6 +163,37 @@ def test_gradients_that_are_kept_keep_their_value(backend):
     assert values(another.grad) == [6, 6, 6]
 
 
+@pytest.mark.parametrize("error", [KeyError, ValueError])
+def test_an_optimizer_that_fails_has_not_counted(error):
+    class Fails(optim.SGD):
+        fails = False
+
+        def constants(self, state, group):
+            if self.fails:
+                raise error("no")
+            return super().constants(state, group)
+
+    weights = [nn.Parameter(ones()), nn.Parameter(ones())]
+    optimizer = Fails(weights, lr=0.1)
+
+    @tg.compile
+    def step(x):
+        optimizer.zero_grad()
+        ((weights[0] + weights[1]) * x).sum().backward()
+        optimizer.step()
+
+    for _ in range(3):
+        step(ones())
+    optimizer.fails = True
+    with pytest.raises(error, match="no"):
+        step(ones())
+    assert [optimizer.state[w]["step"] for w in weights] == [3, 3]
+    optimizer.fails = False
+    step(ones())
+    assert [optimizer.state[w]["step"] for w in weights] == [4, 4]
+    np.testing.assert_allclose(weights[0].detach().numpy(), 0.6, rtol=1e-6)
+
+
 def test_state_in_another_order_of_memory():
     weight = nn.Parameter(np.zeros((3, 2), np.float32))
 

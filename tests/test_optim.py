@@ -404,3 +404,30 @@ def test_a_schedule_is_made_after_the_last_group():
     optimizer.add_param_group({"params": [nn.Parameter(np.ones(3))]})
     with pytest.raises(ValueError, match="after add_param_group"):
         schedule.step()
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(
+    ("cls", "option", "value"),
+    [("SGD", "momentum", 0.9), ("RMSprop", "momentum", 0.9), ("RMSprop", "centered", True), ("AdamW", "amsgrad", True)],
+)
+def test_an_option_that_came_too_late_changes_nothing(compiled, cls, option, value):
+    weight = nn.Parameter(np.ones(3, np.float32))
+    optimizer = getattr(optim, cls)([weight], lr=0.1)
+
+    def step(x):
+        optimizer.zero_grad()
+        (weight * x).sum().backward()
+        optimizer.step()
+
+    step = tg.compile(step) if compiled else step
+    for _ in range(2):
+        step(tg.tensor(np.ones(3, np.float32)))
+    before, steps = weight.detach().tolist(), optimizer.state[weight]["step"]
+    optimizer.param_groups[0][option] = value
+    with pytest.raises(RuntimeError, match=rf"{cls}.step: {option} was off when training began"):
+        step(tg.tensor(np.ones(3, np.float32)))
+    assert (weight.detach().tolist(), optimizer.state[weight]["step"]) == (before, steps)
+    optimizer.param_groups[0][option] = type(value)(0)
+    step(tg.tensor(np.ones(3, np.float32)))
+    assert optimizer.state[weight]["step"] == steps + 1

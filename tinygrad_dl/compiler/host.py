@@ -170,7 +170,7 @@ class Optimize:
         self.numbers = np.empty(len(self.places), np.float64)
         self.results = [self.numbers[i : i + 1].reshape(()) for i in range(len(self.places))]
         self._write(self.options)
-        self.before = {name: self.states[0][name] for name in self.counts}
+        self.before: dict[str, Any] = {name: self.states[0][name] for name in self.counts}
         for state in self.states:
             state.update({name: first[name] for name in self.counts})
         self._look()
@@ -207,14 +207,14 @@ class Optimize:
         step = Straight()
         optimizer, table, group = step.name(self.optimizer), step.name(self.table), step.name(self.group)
         step.check(f"{optimizer}.state is {table}", f"{optimizer}.param_groups[{self.number}] is {group}")
-        step.check(
-            *(f"{table}[{step.name(p)}] is {step.name(s)}" for p, s in zip(self.members, self.states, strict=True))
-        )
+        for p, state in zip(self.members, self.states, strict=True):
+            step.check(f"{table}[{step.name(p)}] is {step.name(state)}")
         first, *others = map(step.name, self.states)
+        changed = step.name(Changed)
         for name in self.counts:
             if others:
                 unequal = " or ".join(f"{state}[{name!r}] != {first}[{name!r}]" for state in others)
-                step.lines.append(f"if {unequal}: raise {step.name(Changed)}")
+                step.lines.append(f"if {unequal}: raise {changed}")
         same = [f"{group}[{key!r}] is {step.name(self.seen)}[{i}]" for i, key in enumerate(self.keys)]
         if same:
             step.lines.append(f"if not ({' and '.join(same)}): self._read()")
@@ -225,7 +225,7 @@ class Optimize:
             step.lines.append("".join(f"{state}[{name!r}] = " for state in others) + f"{first}[{name!r}]")
         structures, numbers = step.name(structure), step.name(self.numbers.data)  # 40 ns a number, not 80
         for key, fixed in self.constants.items():
-            step.lines.append(f"if {structures}(found[{key!r}]) != {step.name(fixed)}: return None")
+            step.lines.append(f"if {structures}(found[{key!r}]) != {step.name(fixed)}: raise {changed}")
         for i, (key, *rest) in enumerate(self.places):
             if key in self.constants:
                 step.lines.append(f"{numbers}[{i}] = found[{key!r}]" + "".join(f"[{part}]" for part in rest))
@@ -233,17 +233,22 @@ class Optimize:
 
     def run(self) -> None:
         """Write every number into its array. Raises Changed, with nothing done, if anything else has changed."""
-        try:
-            done = self._step(self)
-        except (KeyError, IndexError):  # of a parameter or a group that is gone
-            done = False
-        if done is False:
+        if not self._steps():
             self._look()
-            done = self._step(self)
-        if done is None:
-            self.undo()
-        if not done:
-            raise Changed
+            if not self._steps():
+                raise Changed
+
+    def _steps(self) -> bool:
+        """Go on by one step; False, with nothing done, if what the optimizer keeps is elsewhere."""
+        self.before = {}
+        try:
+            return bool(self._step(self))
+        except BaseException as error:
+            if self.before:
+                self.undo()
+            elif isinstance(error, KeyError | IndexError):  # of a parameter or a group that is gone
+                return False
+            raise
 
     def undo(self) -> None:
         """Take the latest step back."""

@@ -7,7 +7,7 @@ square, m an average of itself. Options and defaults are PyTorch's.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -37,6 +37,8 @@ class RMSprop(Optimizer):
     """S ← αS + (1 - α)g²; w ← w - lr · g / √S (Tieleman and Hinton 2012).
 
     alpha: 0.99, the notes' β. centered: subtract the squared mean gradient from S. momentum: of the steps."""
+
+    needs: ClassVar = {"momentum": "momentum_buffer", "centered": "grad_avg"}
 
     def __init__(
         self,
@@ -87,6 +89,7 @@ class Adam(Optimizer):
     weight_decay: λ of g ← g + λw. amsgrad: the largest S so far (Reddi et al. 2018)."""
 
     decoupled = False
+    needs: ClassVar = {"amsgrad": "max_exp_avg_sq"}
 
     def __init__(
         self,

@@ -26,6 +26,7 @@ class Optimizer:
     """
 
     elementwise: ClassVar[bool] = True  # the rule treats each element alone, so it may run over blocks
+    needs: ClassVar[dict[str, str]] = {}  # options that are no use unless this has been kept from the first step on
     native: ClassVar[Callable[[Any, Any], bool] | None] = None  # takes the step if it can; the compiler fills it
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
@@ -99,7 +100,7 @@ class Optimizer:
     def step(self) -> None:
         """Update every parameter that has a gradient and is not frozen.
 
-        Raises RuntimeError if none has one."""
+        Raises RuntimeError if none has one, or if an option was switched on that needs what was not kept."""
         ready = [
             (p, group)
             for group in self.param_groups
@@ -113,6 +114,12 @@ class Optimizer:
         for p, group in ready:
             if p not in self.state:
                 self.state[p] = {"step": 0, **self.init_state(p, group)}
+            for option, name in self.needs.items():
+                if group[option] and name not in self.state[p]:
+                    raise RuntimeError(
+                        f"{self._name}.step: {option} was off when training began, so there is no {name}; "
+                        "make a new optimizer to use it"
+                    )
         if (tape := taping()) is not None:
             tape.optimize(self, ready)
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from .._tensor import Tensor
 from .optimizer import Optimizer, zeros
@@ -15,6 +15,8 @@ class SGD(Optimizer):
     averaging: v ← βv + (1 - β)g from v = 0, the exponentially weighted average of the gradients.
     nesterov: look ahead, g + βv (Sutskever et al. 2013). weight_decay: λ of g ← g + λw. maximize: climb.
     """
+
+    needs: ClassVar = {"momentum": "momentum_buffer"}
 
     def __init__(
         self,
@@ -41,8 +43,6 @@ class SGD(Optimizer):
         return {"momentum_buffer": zeros(p)} if group["momentum"] else {}
 
     def constants(self, state: dict[str, Any], group: dict[str, Any]) -> dict[str, Any]:
-        if group["momentum"] and "momentum_buffer" not in state:  # switched on later
-            raise RuntimeError("SGD: momentum was 0 when training began; make a new optimizer to use it")
         first = state["step"] == 1 and not group["averaging"]
         share = 1 - group["momentum"] if group["averaging"] else 1 - group["dampening"]
         return {"share": 1.0 if first else share}

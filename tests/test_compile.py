@@ -1,5 +1,8 @@
 """Compiled steps against eager ones: the same losses, parameters, optimizer state and generators."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -314,3 +317,28 @@ def test_verify_finds_what_is_not_seen():
     config.scale = 3.0
     with pytest.raises(RuntimeError, match="result 0 differs from the function's own"):
         f(np.ones(3))
+
+
+@pytest.mark.parametrize("backend", ["interpreter", "numpy", "native"])
+def test_a_compiled_step_goes_away_without_garbage_collection(backend):
+    model = nn.Linear(3, 2)
+    optimizer = optim.Adam(model.parameters())
+
+    def latest():
+        @tg.compile(backend=backend)
+        def step(x):
+            optimizer.zero_grad()
+            loss = (model(x) ** 2).sum()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        for _ in range(3):
+            step(tg.tensor(np.ones((4, 3), np.float32)))
+        return weakref.ref(step._latest)
+
+    gc.disable()
+    try:
+        assert latest()() is None
+    finally:
+        gc.enable()

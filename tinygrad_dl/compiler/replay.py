@@ -46,9 +46,9 @@ class Recorded:
         self.runs = 0
         self.flat: Callable[[Sequence[Any]], list[Array] | None] | None = None  # of arguments: arrays, if they fit
         self.single = results.__class__ is Place and self.raw == [False]
-        self.run = build(self.program)
+        self.run = run = build(self.program)
         # a quicker way, if most inputs are the same arrays
-        self.again: Any = getattr(self.run, "again", lambda arrays, among: self.run(arrays))
+        self.again: Any = getattr(run, "again", lambda arrays, among: run(arrays))
         self._resolve()
 
     def _resolve(self) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 import tinygrad_dl as tg
 from tinygrad_dl import nn, optim
+from tinygrad_dl.graph import Handle
 from tinygrad_dl.optim import lr_scheduler
 
 RNG = np.random.default_rng(0)
@@ -342,3 +343,19 @@ def test_a_compiled_step_goes_away_without_garbage_collection(backend):
         assert latest()() is None
     finally:
         gc.enable()
+
+
+def test_every_tensor_of_a_compiled_step_is_whole():
+    """Whoever walks through all that live, as `why` does, may look at each."""
+    weight = nn.Parameter(np.ones(3, np.float32))
+
+    @tg.compile
+    def step(x):
+        weight.grad = None
+        (weight * x).sum().backward()
+
+    for _ in range(3):
+        step(tg.tensor(np.ones(3, np.float32)))
+    living = [o for o in gc.get_objects() if isinstance(o, Handle)]
+    assert any(o is weight for o in living)
+    assert all(hasattr(o, name) for o in living for name in ("data", "node", "name", "_grad"))

@@ -76,8 +76,7 @@ class Recorded:
 
     def _look_at(self) -> None:
         """Write out how to see that no state has been replaced since the latest run, nor can be seen by others."""
-        same, probe = Straight(), Handle()
-        probe.data = np.empty(1)
+        same, probe = Straight(), wrap(np.empty(1))
         self.probe = probe, [probe.data]  # held as often as an array that a run writes over
         same.check(*(f"{same.name(table)}[{name!r}] is {same.name(tensor)}" for table, name, tensor in self.slots))
         count = same.name(getrefcount)
@@ -115,8 +114,8 @@ class Recorded:
     def _freeing(self) -> Callable[[], None]:
         """A function that lets go of gradients' arrays, whose memory may be used again, and of gradients that others
         have; the rest are filled again."""
-        free, probe = Straight(), Handle()
-        probe._grad = wrap(np.empty(0))
+        free, probe = Straight(), wrap(np.empty(1))
+        probe._grad = wrap(np.empty(1))
         count, nothing = free.name(getrefcount), free.name(np.empty(0))
         free.lines += [f"grad = {free.name(probe)}._grad", f"alone = {count}(grad)"]
         for _, tensor in self.gradients:

@@ -94,16 +94,17 @@ class Native:
         }
         outputs = ", ".join(where.get(i, "None") for i in range(len(values)))
         self.outputs = Straight().function("arrays, new", f"[{outputs}]")
-        self.mixed = bool(self.early or self.copied) or not all(map(_is_native, self.rounds))
-        views = [(i, self.fixed[node].reshape(values[i].shape)) for i, node in self.copied if node in self.fixed]
-        self.views = [view for _, view in views]
-        only = len(views) == len(values) and len(self.parts) == 1 and all(map(_is_native, self.rounds))
+        self.views = [(i, self.fixed[n].reshape(values[i].shape)) for i, n in self.copied if n in self.fixed]
+        self.doubles = [(i, node) for i, node in self.copied if node not in self.fixed]  # of other outputs
+        self.mixed = bool(self.early or self.doubles) or not all(map(_is_native, self.rounds))
+        only = len(self.views) == len(values) and len(self.parts) == 1 and all(map(_is_native, self.rounds))
         self.whole = self.parts[0] if only else None  # all there is to a call, but for copies
 
     # ---- memory
 
     def _place_outputs(self) -> None:
-        """Which outputs are new arrays, written directly, and which are copies of other memory."""
+        """Which outputs are new arrays, written directly, and which are copies of other memory: single numbers, such as
+        losses, are. Whoever has the last one still has it at the next call, which then had to look for other memory."""
         self.fresh: list[tuple[int, Node]] = []
         self.written_over: list[tuple[int, int]] = []
         self.copied: list[tuple[int, Node]] = []
@@ -115,7 +116,7 @@ class Native:
             old = self.plan.overwrites.get(node)
             if old is not None and self.program.updates.get(i) == inputs[old]:
                 self.written_over.append((i, inputs[old]))
-            elif old is None and node.kind != "input" and node not in owners and not few:
+            elif old is None and node.kind != "input" and node not in owners and node.layout and not few:
                 owners.add(node)
                 self.fresh.append((i, node))
             else:
@@ -303,7 +304,7 @@ class Native:
             own[...] = arrays[j]
         if self.whole is not None:
             self.whole(arrays)
-            return [view.copy() for view in self.views]
+            return [view.copy() for _, view in self.views]
         new = self.new
         if [*map(getrefcount, new)] != self.alone:
             self._renew()
@@ -314,7 +315,9 @@ class Native:
         outputs: list[Array] = self.outputs(arrays, new)
         for (i, _), array in zip(self.early, early, strict=True):
             outputs[i] = array
-        for i, node in self.copied:
+        for i, view in self.views:
+            outputs[i] = view.copy()
+        for i, node in self.doubles:
             outputs[i] = self._copy(i, node, memory)
         for n in self.passing:  # it is the state's from now on
             new[n] = _NOTHING

@@ -4,6 +4,7 @@ import _thread
 import contextlib
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -192,6 +193,64 @@ def test_an_optimizer_that_fails_has_not_counted(error):
     step(ones())
     assert [optimizer.state[w]["step"] for w in weights] == [4, 4]
     np.testing.assert_allclose(weights[0].detach().numpy(), 0.6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("of", [lambda layer: layer.weight.detach(), lambda layer: layer.state_dict()["weight"]])
+def test_state_that_is_only_read_off_the_graph_is_read_anew(of):
+    layer = nn.Linear(2, 1, bias=False)
+    double = tg.compile(lambda: of(layer) * 2)
+    for k in range(4):
+        layer.weight.assign(np.full((1, 2), k))
+        assert values(double()) == [[2 * k, 2 * k]]
+    assert len(double.programs) == 1
+
+
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+def test_programs_that_share_state_do_not_copy_it(backend):
+    weight = nn.Parameter(ones(8))
+
+    @tg.compile(backend=backend)
+    def bump(x):
+        with tg.no_grad():
+            weight.assign(weight + x)
+
+    @tg.compile(backend=backend)
+    def halve():
+        with tg.no_grad():
+            weight.assign(weight / 2)
+
+    @tg.compile(backend=backend)
+    def read():
+        return weight.detach() * 2
+
+    def turn(programs):
+        for program in programs:
+            result = program()
+        with tg.no_grad():
+            weight.assign(weight + 1)
+        return result
+
+    programs = [halve, read]
+    del halve, read
+    for _ in range(3):
+        bump(ones(8))
+        turn(programs)
+    before, array = values(weight.detach())[0], weakref.ref(weight.data)
+    for _ in range(3):
+        before = (before + 1) / 2
+        bump(ones(8))
+        assert values(turn(programs)) == [2 * before] * 8
+        before += 1
+    assert backend == "numpy" or array() is weight.data
+    seen = weight.detach().numpy()
+    now = seen.copy()
+    bump(ones(8))
+    turn(programs)
+    assert seen.tolist() == now.tolist()
+    before = values(weight.detach())[0]
+    programs.clear()  # who had it as well
+    bump(ones(8))
+    assert values(weight.detach())[0] == before + 1
 
 
 def test_state_in_another_order_of_memory():

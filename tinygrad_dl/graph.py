@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import count
 from sys import getrefcount
 from types import CodeType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -176,6 +176,30 @@ def _alone() -> int:
 _ALONE = _alone()  # differs between Python versions
 
 
+class Holder(Protocol):
+    """Who keeps arrays of state, and reads them anew all the same: a compiled program between its runs."""
+
+    def holds(self, array: Array) -> int:
+        """How many references it has to an array."""
+
+
+_holders: tuple[weakref.ref[Holder], ...] = ()  # replaced as a whole, since other threads may be reading it
+
+
+def add_holder(holder: Holder) -> None:
+    """From now on until it is gone, it may hold arrays."""
+    global _holders
+    _holders = *(other for other in _holders if other() is not None), weakref.ref(holder)
+
+
+def _held(array: Array) -> int:
+    return sum(holder.holds(array) for reference in _holders if (holder := reference()) is not None)
+
+
 def unshared(handle: Handle) -> bool:
-    """Does the handle's array own its memory, and does nothing else refer to it (no view, graph or variable)?"""
-    return handle.data.base is None and _references(handle) == _ALONE
+    """Does the handle's array own its memory, and does nobody else refer to it (no view, graph or variable), but for
+    holders?"""
+    if handle.data.base is not None:
+        return False
+    more = _references(handle) - _ALONE
+    return not more or more == _held(handle.data)

@@ -16,7 +16,7 @@ import numpy as np
 from .. import graph, scope
 from .._source import user_line
 from .._tensor import Tensor
-from ..graph import Handle, Leaf, next_order, unshared, wrap
+from ..graph import Handle, Leaf, add_holder, next_order, unshared, wrap
 from ..scope import watching
 from .backends import Run
 from .guards import Guards
@@ -50,6 +50,7 @@ class Recorded:
         # a quicker way, if most inputs are the same arrays
         self.again: Any = getattr(run, "again", lambda arrays, among: run(arrays))
         self._resolve()
+        add_holder(self)
 
     def _resolve(self) -> None:
         """Find the tensors that optimizers hold now."""
@@ -76,16 +77,19 @@ class Recorded:
 
     def _look_at(self) -> None:
         """Write out how to see that no state has been replaced since the latest run, nor can be seen by others."""
-        same, probe = Straight(), wrap(np.empty(1))
-        self.probe = probe, [probe.data]  # held as often as an array that a run writes over
+        same = Straight()
         same.check(*(f"{same.name(table)}[{name!r}] is {same.name(tensor)}" for table, name, tensor in self.slots))
-        count = same.name(getrefcount)
-        same.lines.append(f"alone = {count}({same.place(probe.data)})")
         names = {i: same.place() for i, _, _ in (*self.read, *self.written)}
         same.check(*(f"{same.name(tensor)}.data is {names[i]}" for i, tensor, _ in self.read))
-        for i, tensor, _ in self.written:
-            same.check(f"{same.name(tensor)}.data is {names[i]}", f"{count}({names[i]}) == alone")
-        self.same, self.known, self.names = same.function(), same.names, names
+        counts = [f"{same.name(getrefcount)}({names[i]})" for i, _, _ in self.written]
+        expected = [same.place() for _ in counts]
+        for (i, tensor, _), count, number in zip(self.written, counts, expected, strict=True):
+            same.check(f"{same.name(tensor)}.data is {names[i]}", f"{count} == {number}")
+        self.same, self.known, self.names, self.expected = same.function(), same.names, names, expected
+        counting = Straight()
+        counting.names = same.names
+        self.count = counting.function("", f"[{', '.join(counts)}]")
+        self.held: dict[int, int] = {}  # references to arrays of state, by identity
 
     def _sink(self, sinks: Sequence[Any]) -> None:
         """Where each output goes."""
@@ -204,10 +208,10 @@ class Recorded:
         """Take the state as it is; tensors that will be written over get memory that nobody else sees."""
         if any(table.get(name) is not tensor for table, name, tensor in self.slots):
             self._resolve()
-        self.settled = False
+        self.settled, self.held = False, {}
         arrays, known, names = self.arrays, self.known, self.names
         for i, name in names.items():
-            arrays[i] = known[name] = None  # nobody else, besides this
+            arrays[i] = known[name] = None
         for _, tensor, value in (*self.read, *self.written):
             _check(tensor.data, value)
         for _, tensor, _ in self.written:
@@ -215,6 +219,12 @@ class Recorded:
                 tensor.data = tensor.data.copy()
         for i, tensor, _ in (*self.read, *self.written):
             arrays[i] = known[names[i]] = tensor.data
+        self.held = {id(arrays[i]): 2 for i in names}
+        known.update(zip(self.expected, self.count(), strict=True))
+
+    def holds(self, array: Array) -> int:
+        """How many references to an array of state this keeps between runs."""
+        return self.held.get(id(array), 0)
 
     def _write(self, outputs: list[Array]) -> None:
         """Give state and gradients their new values."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .._tensor import Tensor
-from ..graph import Leaf, wrap
+from ..graph import Leaf
 
 
 class Parameter(Tensor):
@@ -105,7 +105,7 @@ def named_state(module: Holder) -> dict[str, Tensor]:
 
 def state_dict(module: Holder) -> dict[str, Tensor]:
     """The values of all parameters and buffers. They share memory, which `assign` will not overwrite."""
-    return {name: wrap(tensor.data) for name, tensor in named_state(module).items()}
+    return {name: tensor.detach() for name, tensor in named_state(module).items()}
 
 
 def load_state_dict(module: Holder, state: Mapping[str, Any], strict: bool = True) -> None:

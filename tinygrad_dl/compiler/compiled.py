@@ -96,7 +96,7 @@ class Compiled:
 
     def _record(self, key: Any, tree: Any, arrays: list[Any], why: str) -> Any:
         guards = Guards(self.function, _objects(tree))
-        tape = Tape()
+        tape = Tape(tensor for tensor, _ in guards.tensors)
         handles = []
         for number, given in enumerate(arrays):
             array = (given.data if isinstance(given, Handle) else np.asarray(given)).view()

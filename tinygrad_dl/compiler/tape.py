@@ -28,9 +28,12 @@ DYNAMIC = {"nonzero", "flatnonzero", "argwhere", "unique", "compress", "extract"
 
 
 class Tape:
-    """inputs and outputs go with the program's, in order. actions: what Python does again before each run."""
+    """inputs and outputs go with the program's, in order. actions: what Python does again before each run.
 
-    def __init__(self) -> None:
+    reached: tensors whose arrays the function may take by itself, as `tensor.data`."""
+
+    def __init__(self, reached: Iterable[Handle] = ()) -> None:
+        self.reached = {id(tensor.data): tensor for tensor in reached}
         self.known: dict[int, Value] = {}
         self.held: list[Any] = []  # an identity means something only while the object lives
         self.constants: dict[Value, Array] = {}
@@ -77,6 +80,9 @@ class Tape:
                 self.outside.add(arg)
             return found or self.feed(arg.data, State(arg), arg.name)
         array = np.asarray(arg)
+        owner = self.reached.get(id(array))
+        if id(array) not in self.known and owner is not None and owner.data is array:
+            return self.value(owner)
         return self.known.get(id(array)) or self.constant(array)
 
     def computed(self, array: Array) -> bool:
@@ -142,10 +148,14 @@ class Tape:
 
     def fresh(self, data: Any, dtype: Any, convert: Callable[[Any, Any], Array]) -> Array:
         """The array of a new Tensor: a copy of what the program computes, else a constant."""
-        if isinstance(data, Handle) and self.computed(data.data):
+        if isinstance(data, Handle):
+            self.value(data)
             plain = wrap(data.data)
             return ops.copy(plain).data if dtype is None else ops.astype(plain, dtype=dtype).data
         if isinstance(data, list | tuple) and any(isinstance(d, Handle) for d in data):
+            for d in data:
+                if isinstance(d, Handle):
+                    self.value(d)
             return self.fresh(ops.stack([wrap(d.data) if isinstance(d, Handle) else d for d in data]), dtype, convert)
         array = convert(data, dtype)
         self.constant(array)

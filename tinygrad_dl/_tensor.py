@@ -236,7 +236,7 @@ class Tensor(Operators, Handle):
     def detach(self) -> Tensor:
         """The same value off the graph, without a copy."""
         if (tape := taping()) is not None:
-            tape.value(self)  # or it would know the array only as the result's, which no other value ever gets
+            tape.value(self)  # or the array would be known as the result's alone, which nobody ever assigns to
         return wrap(self.data)
 
     def assign(self, value: Any) -> Self:

@@ -1,7 +1,7 @@
 """`Straight`: a function written out, line by line, for what one compiled step touches.
 
-Around a replay a hundred objects are looked at, one by one. A line such as `a.data is b` takes 10 ns, a loop over
-functions in C 55 ns for each of them.
+Around a replay a hundred objects are looked at, one by one. A line such as `a.data is b` takes 12 ns; a loop, in Python
+or over functions in C, three to five times as long.
 """
 
 from __future__ import annotations
@@ -40,8 +40,10 @@ class Straight:
             self.lines.append(f"if not ({' and '.join(conditions)}): return False")
 
     def function(self, arguments: str = "", result: str = "True") -> Callable[..., Any]:
-        """What the lines do, as a function of some arguments; at its end it returns the result."""
+        """What the lines do, as a function of some arguments; at its end it returns the result. Lines that come after
+        this are another function's, of the same names."""
         text = "\n ".join([f"def straight({arguments}):", *self.lines, f"return {result}"])
+        self.lines = []
         exec(compile(text, _FILE, "exec"), self.names)
         function: Callable[..., Any] = self.names.pop("straight")  # without a cycle of references
         return function

@@ -1,4 +1,4 @@
-"""`write_labels`: labels looked at by machine code, in a tenth of NumPy's time; NumPy says what is wrong with them.
+"""`write_labels`: labels looked at by machine code; only if something is wrong with them NumPy runs, to say what.
 
 Where a label is not to be counted, 0 is written in its place, as `nll_loss` does.
 """

@@ -1,0 +1,222 @@
+"""Compiled functions and memory: whose an array is, who sees it change, and that state is read anew at each call."""
+
+import weakref
+
+import numpy as np
+import pytest
+
+import tinygrad_dl as tg
+from tinygrad_dl import nn
+
+
+def ones(n=3):
+    return np.ones(n, np.float32)
+
+
+def values(t):
+    return t.numpy().tolist()
+
+
+def test_results_are_not_reused():
+    f = tg.compile(lambda x: x * 2)
+    first = f(ones())
+    second = f(ones() * 5)
+    assert values(first) == [2, 2, 2]
+    assert values(second) == [10, 10, 10]
+
+
+def test_results_own_their_memory():
+    x, w = ones(), nn.Parameter(ones())
+    f = tg.compile(lambda x: (x, x.reshape(1, 3), w.detach(), tg.tensor([1.0, 2.0])))
+    for _ in range(2):
+        for t in f(x)[:3]:
+            assert not np.shares_memory(t.data, x)
+            assert not np.shares_memory(t.data, w.data)
+    a, b = f(x)[3], f(x)[3]
+    assert not np.shares_memory(a.data, b.data)
+
+
+def test_the_same_array_as_two_arguments():
+    f = tg.compile(lambda a, b: a + 2 * b)
+    x = ones()
+    assert values(f(x, x)) == [3, 3, 3]
+    assert values(f(ones(), ones() * 2)) == [5, 5, 5]
+    assert values(f(x, x)) == [3, 3, 3]
+
+
+@pytest.mark.parametrize("backend", ["interpreter", "numpy", "native"])
+def test_gradients_that_are_kept_keep_their_value(backend):
+    weight = nn.Parameter(ones())
+
+    @tg.compile(backend=backend)
+    def step(x):
+        weight.grad = None
+        (weight * x).sum().backward()
+
+    def gradient(k):
+        step(ones() * k)
+        return weight.grad
+
+    for k in (1, 2, 3):
+        gradient(k)
+    kept, array = gradient(4), gradient(5).numpy()
+    another = nn.Parameter(ones())
+    another.grad = gradient(6)
+    asks = gradient(7)
+    asks.requires_grad = True
+    del asks
+    assert not gradient(8).requires_grad
+    assert values(weight.grad) == [8, 8, 8]
+    assert values(kept) == [4, 4, 4]
+    assert array.tolist() == [5, 5, 5]
+    assert values(another.grad) == [6, 6, 6]
+
+
+OFF_THE_GRAPH = [
+    lambda layer: layer.weight.detach(),
+    lambda layer: layer.state_dict()["weight"],
+    lambda layer: layer.weight.data,
+    lambda layer: tg.tensor(layer.weight),
+    lambda layer: tg.tensor(layer.weight, dtype=np.float64),
+    lambda layer: tg.Tensor([layer.weight, layer.weight])[1],
+]
+
+
+@pytest.mark.parametrize("of", OFF_THE_GRAPH)
+def test_state_that_is_only_read_off_the_graph_is_read_anew(of):
+    layer = nn.Linear(2, 1, bias=False)
+    after = tg.compile(lambda x: x + of(layer))
+    for k in range(4):
+        layer.weight.assign(np.full((1, 2), k))
+        assert values(after(ones(2))) == [[k + 1, k + 1]]
+    assert len(after.programs) == 1
+
+
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+def test_programs_that_share_state_do_not_copy_it(backend):
+    weight = nn.Parameter(ones(8))
+
+    @tg.compile(backend=backend)
+    def bump(x):
+        with tg.no_grad():
+            weight.assign(weight + x)
+
+    @tg.compile(backend=backend)
+    def halve():
+        with tg.no_grad():
+            weight.assign(weight / 2)
+
+    @tg.compile(backend=backend)
+    def read():
+        return weight.detach() * 2
+
+    def turn(programs):
+        for program in programs:
+            result = program()
+        with tg.no_grad():
+            weight.assign(weight + 1)
+        return result
+
+    programs = [halve, read]
+    del halve, read
+    for _ in range(3):
+        bump(ones(8))
+        turn(programs)
+    before, array = values(weight.detach())[0], weakref.ref(weight.data)
+    for _ in range(3):
+        before = (before + 1) / 2
+        bump(ones(8))
+        assert values(turn(programs)) == [2 * before] * 8
+        before += 1
+    assert backend == "numpy" or array() is weight.data
+    seen = weight.detach().numpy()
+    now = seen.copy()
+    bump(ones(8))
+    turn(programs)
+    assert seen.tolist() == now.tolist()
+    before = values(weight.detach())[0]
+    programs.clear()  # who had it as well
+    bump(ones(8))
+    assert values(weight.detach())[0] == before + 1
+
+
+def test_state_in_another_order_of_memory():
+    weight = nn.Parameter(np.zeros((3, 2), np.float32))
+
+    @tg.compile
+    def bump(x):
+        with tg.no_grad():
+            weight.assign(weight + x)
+
+    rows = np.arange(6, dtype=np.float32).reshape(3, 2)
+    for k in range(1, 7):
+        if k % 2:
+            weight.data = np.asfortranarray(weight.data)
+        bump(rows)
+        assert values(weight.detach()) == (rows * k).tolist()
+
+
+def test_a_view_of_a_parameter_as_argument_keeps_the_old_value():
+    w = nn.Parameter(ones())
+
+    @tg.compile
+    def f(x):
+        with tg.no_grad():
+            w.assign(w + 1)
+        return x + 0
+
+    for k in (1, 2, 3):
+        assert values(f(w.detach())) == [k, k, k]
+
+
+def test_state_that_swaps():
+    a, b = nn.Buffer(ones()), nn.Buffer(ones() * 2)
+
+    @tg.compile
+    def swap():
+        old = a + 0
+        a.assign(b)
+        b.assign(old)
+
+    for expected in ((2, 1), (1, 2), (2, 1)):
+        swap()
+        assert (values(a)[0], values(b)[0]) == expected
+
+
+def test_views_taken_before_keep_their_value():
+    w = nn.Parameter(ones())
+
+    @tg.compile
+    def bump():
+        with tg.no_grad():
+            w.assign(w + 1)
+
+    bump()
+    view, state = w.detach().numpy(), nn.Linear(1, 1)
+    state.w = w
+    kept = state.state_dict()["w"]
+    bump()
+    assert view.tolist() == [2, 2, 2]
+    assert values(kept) == [2, 2, 2]
+    assert values(w.detach()) == [3, 3, 3]
+
+
+def test_a_program_that_others_run_in_between_sees_its_own_arrays_again():
+    w, x = tg.tensor(np.arange(6.0).reshape(3, 2)), np.ones((4, 3))
+    f = tg.compile(lambda x: x @ w, backend="native")
+    expected = values(f(x))
+    assert values(f(x)) == values(f(x)) == expected
+    others = [np.full_like(a, 7.0) for a in f._latest.arrays]
+    f._latest.run(others)
+    assert values(f(x)) == expected
+    np.testing.assert_array_equal(values(f(2 * x)), 2 * np.array(expected))
+
+
+def test_an_array_that_is_not_contiguous_is_read_anew_at_each_call():
+    w = tg.tensor(np.arange(12.0).reshape(3, 4)).T
+    assert not w.data.flags.c_contiguous
+    f = tg.compile(lambda x: x + w, backend="native")
+    x = np.zeros((4, 3))
+    for n in range(4):
+        w.data[0, 0] = n
+        assert values(f(x))[0][0] == n

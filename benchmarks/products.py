@@ -43,12 +43,19 @@ def _ours(a: np.ndarray, b: np.ndarray, y: np.ndarray, transposed: tuple[bool, b
     written = products.write_product(product)
     with engine.Compilation() as compilation:
         (address,) = compilation.addresses([compilation.add(written.text, written.declares)])
-    scratch = [np.empty(size // 4 + 16, np.float32) for size in written.scratch]
+    scratch = [_aligned(size) for size in written.scratch]
     pointers = np.array([array.ctypes.data for array in (a, b, y, *scratch)])
     places = pointers.ctypes.data + 8 * np.arange(len(pointers))
     call = ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(address)
     start, kept = places.ctypes.data, (pointers, places, scratch)
     return lambda: call(start, 0, written.units) or kept  # which lives as long as the function
+
+
+def _aligned(size: int) -> np.ndarray:
+    """Bytes at the start of a line of the cache, as a program's memory is."""
+    memory = np.empty(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size]
 
 
 def _row(m: int, k: int, n: int, first: bool, second: bool) -> list[str]:

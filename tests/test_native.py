@@ -9,77 +9,23 @@ import pytest
 
 import tinygrad_dl as tg
 from tinygrad_dl import nn, ops, optim
-from tinygrad_dl.compiler.program import Instruction, Program, Value
+from tinygrad_dl.compiler.program import Program, Value
 from tinygrad_dl.nn import objectives
 from tinygrad_dl.primitive import Primitive
 from tinygrad_dl.random import bits
 
 pytest.importorskip("llvmlite")
 
+from written import Writer, check, close
+
 from tinygrad_dl.compiler.native import kernel_memory
-from tinygrad_dl.compiler.native.backend import Native, build
+from tinygrad_dl.compiler.native.backend import build
 
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 WHERE, ASTYPE, MATMUL = ops.choice._where, ops.astype, ops.matmul
 SUM, MAX, MIN, PROD = ops.sum, ops.max, ops.min, ops.prod
 RESHAPE, TRANSPOSE, BROADCAST = ops.reshape, ops.transpose, ops.broadcast_to
 CUMSUM = Primitive(lambda x, axis: np.cumsum(x, axis=axis, dtype=x.dtype), (), "cumsum", False)  # stays NumPy
-
-
-class Writer:
-    """A program written by hand: each call adds an instruction."""
-
-    def __init__(self) -> None:
-        self.inputs: list[Value] = []
-        self.arrays: list[Any] = []
-        self.body: list[Instruction] = []
-        self.found: dict[Value, Any] = {}
-
-    def input(self, array: Any) -> Value:
-        array = np.asarray(array)
-        value = Value(array.shape, array.dtype)
-        self.inputs.append(value)
-        self.arrays.append(array)
-        self.found[value] = array
-        return value
-
-    def __call__(self, op: Any, *args: Any, **static: Any) -> Value:
-        op = Primitive(op, (), op.__name__, True) if isinstance(op, np.ufunc) else op
-        with np.errstate(all="ignore"):
-            result = np.asarray(op.kernel(*(self.found[a] if isinstance(a, Value) else a for a in args), **static))
-        value = Value(result.shape, result.dtype)
-        self.found[value] = result
-        self.body.append(Instruction(op, args, static, (value,)))
-        return value
-
-    def program(self, *outputs: Value, updates: dict[int, int] | None = None) -> Program:
-        return Program(self.inputs, {}, self.body, list(outputs), updates or {})
-
-
-def close(got: Any, want: Any, tolerance: float | None = None) -> None:
-    assert got.shape == want.shape
-    assert got.dtype == want.dtype
-    if want.dtype.kind != "f":
-        np.testing.assert_array_equal(got, want)
-        return
-    tolerance = tolerance or (1e-5 if want.dtype == F32 else 1e-12)
-    finite = np.isfinite(want)
-    np.testing.assert_array_equal(got[~finite], want[~finite])
-    scale = max(float(np.linalg.norm(want[finite].astype(float))), 1e-3)
-    assert np.linalg.norm(got[finite].astype(float) - want[finite]) <= tolerance * scale
-
-
-def check(program: Program, arrays: list[Any], tolerance: float | None = None, parts: int | None = 1) -> Native:
-    """Twice, since the second run finds the memory of the first. parts: 1 says that nothing was left to NumPy."""
-    native = build(program)
-    assert isinstance(native, Native)
-    assert parts is None or len(native.parts) == parts
-    for _ in range(2):
-        with np.errstate(all="ignore"):
-            want = program.run([a.copy() for a in arrays])
-        for got, expected in zip(native([a.copy() for a in arrays]), want, strict=True):
-            close(got, expected, tolerance)
-    return native
 
 
 def special(dtype: Any, n: int = 130) -> Any:
@@ -238,19 +184,6 @@ def test_bits(shape: tuple[int, ...]) -> None:
     words = w(bits, key, shape=shape)
     mask = w(ASTYPE, w(np.less, words, 3435973837), dtype=F32)
     check(w.program(words, w(np.multiply, x, mask)), w.arrays)
-
-
-@pytest.mark.parametrize("dtype", [F32, F64])
-def test_products_in_every_orientation(dtype: Any) -> None:
-    rng = np.random.default_rng(0)
-    for m, k, n in ((5, 7, 11), (1, 7, 11), (5, 1, 11), (5, 7, 1), (64, 32, 70)):
-        w = Writer()
-        a, b = w.input(rng.normal(size=(m, k)).astype(dtype)), w.input(rng.normal(size=(k, n)).astype(dtype))
-        at, bt = w.input(w.found[a].T.copy()), w.input(w.found[b].T.copy())
-        pairs = [(x, y) for x in (a, w(TRANSPOSE, at)) for y in (b, w(TRANSPOSE, bt, axes=(1, 0)))]
-        found = [w(np.add, w(MATMUL, x, y), 1) for x, y in pairs]
-        found += [w(np.exp, w(TRANSPOSE, w(MATMUL, x, y))) for x, y in pairs]
-        check(w.program(*found), w.arrays)
 
 
 def test_what_is_not_lowered_runs_as_numpy() -> None:
@@ -462,43 +395,11 @@ def test_a_recorded_training_step(batch: int) -> None:
     assert len(pairs) == 5
 
 
-def test_a_product_behind_a_transpose_that_changes_nothing() -> None:
-    w = Writer()
-    a, b = w.input(np.ones((2, 4), F32)), w.input(np.ones((4, 3), F32))
-    y = w(MATMUL, a, b)
-    check(w.program(w(TRANSPOSE, y, axes=(0, 1)), w(TRANSPOSE, y, axes=(-1, 0))), w.arrays, parts=None)
-
-
 def test_numpy_takes_what_lies_otherwise_than_its_kernel_has_it() -> None:
     w = Writer()
     x = w.input(np.arange(4, dtype=F64).reshape(2, 1, 2))
     y = w(np.divide, w(BROADCAST, x, shape=(2, 3, 2)), 2)
     check(w.program(w(CUMSUM, y, axis=0)), w.arrays, parts=None)
-
-
-@pytest.mark.parametrize("shape", [(3, 5, 4), (40, 24, 33), (70, 90, 7), (600, 500, 300)])
-@pytest.mark.parametrize("number", [2, 3])
-def test_products_are_added_to_each_other(shape: tuple[int, int, int], number: int) -> None:
-    m, k, n = shape
-    w, rng = Writer(), np.random.default_rng(0)
-    products = []
-    for i in range(number):
-        a, b = w.input(rng.normal(size=(m, k) if i % 2 else (k, m))), w.input(rng.normal(size=(k, n)))
-        products.append(w(MATMUL, a if i % 2 else w(TRANSPOSE, a, axes=(1, 0)), b))
-    total = products[0]
-    for y in products[1:]:
-        total = w(np.add, y, total)
-    native = check(w.program(total, w(np.exp, w(np.multiply, total, 1e-3))), w.arrays, tolerance=1e-12)
-    assert native.kernels == 1
-
-
-def test_products_that_something_else_reads_are_not_overwritten() -> None:
-    w = Writer()
-    a, b = w.input(np.arange(12.0).reshape(3, 4)), w.input(np.arange(8.0).reshape(4, 2))
-    x, y = w(MATMUL, a, b), w(MATMUL, w(np.add, a, 1), b)
-    check(w.program(w(np.add, x, y), x), w.arrays, tolerance=1e-12)
-    z = w(MATMUL, w(np.add, a, 2), b)
-    check(w.program(w(np.add, z, z), w(np.add, w(RESHAPE, x, shape=(2, 3)), 1)), w.arrays, tolerance=1e-12)
 
 
 @pytest.fixture

@@ -157,6 +157,11 @@ def _machine() -> Any:
     return llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, features=features, opt=1, jit=True)
 
 
+def has_wide_vectors() -> bool:
+    """Has this machine registers of 64 bytes, of which there are 32?"""
+    return "+avx512f" in _host()[2].split(",")
+
+
 def cores() -> int:
     """How many this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 Operand = str | float
 
-_BITS = {"double": 64, "float": 32, "i64": 64, "i32": 32, "i8": 8, "i1": 1}
+_BITS = {"double": 64, "float": 32, "ptr": 64, "i64": 64, "i32": 32, "i8": 8, "i1": 1}
 _CASTS = {  # (from float?, to float?) -> (instruction that narrows, instruction that widens or keeps the size)
     (True, True): ("fptrunc", "fpext"),
     (True, False): ("fptosi", "fptosi"),
@@ -114,6 +114,12 @@ class Code:
         register = self.fresh("%r")
         self.do(f"{register} = {text}")
         return register
+
+    def opaque(self, pointer: str) -> str:
+        """The same pointer, of which LLVM does not know where it comes from: it stays an address of its own. From one
+        that it sees through it makes a sum of two registers, which takes an instruction more in each multiplication
+        that reads memory."""
+        return self.let(f'call ptr asm "", "=r,0"(ptr {pointer})')
 
     def do(self, text: str) -> None:
         self.lines.append(f"  {text}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from .ir import Code, Lanes
 
 INDEX = Lanes("i64")
+POINTER = Lanes("ptr")
 Place = tuple[str, int]  # along an axis: a register, and a number besides
 
 

@@ -42,6 +42,8 @@ def _ours(a: np.ndarray, b: np.ndarray, y: np.ndarray, transposed: tuple[bool, b
     product.shape = (y.shape[0], a.shape[0] if transposed[0] else a.shape[1], y.shape[1])
     written = products.write_product(product)
     with engine.Compilation() as compilation:
+        for text in written.calls:
+            compilation.add(text)
         (address,) = compilation.addresses([compilation.add(written.text, written.declares)])
     scratch = [_aligned(size) for size in written.scratch]
     pointers = np.array([array.ctypes.data for array in (a, b, y, *scratch)])

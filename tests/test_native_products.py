@@ -62,6 +62,8 @@ def check_product(written: Written, product: Node, cuts: int = 1) -> None:
     pointers = np.array([array.ctypes.data for array in arrays])
     places = pointers.ctypes.data + 8 * np.arange(len(pointers))
     with engine.Compilation() as compilation:
+        for text in written.calls:
+            compilation.add(text)
         (address,) = compilation.addresses([compilation.add(written.text, written.declares)])
     call = ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(address)
     ends = [written.units * i // cuts for i in range(cuts + 1)]

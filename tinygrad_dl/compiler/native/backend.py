@@ -192,6 +192,8 @@ class Native:
             elif is_labels(step):
                 written[step] = write_labels(step)
             if step in written:
+                for text in written[step].calls:
+                    compilation.add(text)
                 code[step] = compilation.add(written[step].text, written[step].declares)
         return written, code
 

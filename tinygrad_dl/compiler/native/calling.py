@@ -6,7 +6,8 @@ function, which is the same for all programs, can call them all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 
 
 def function(pointers: Sequence[str], numbers: Sequence[str], body: str) -> str:
@@ -19,3 +20,13 @@ def function(pointers: Sequence[str], numbers: Sequence[str], body: str) -> str:
         lines += [f"  %at{i} = getelementptr i64, ptr %numbers, i64 {i}", f"  {register} = load i64, ptr %at{i}"]
     opening = "\n".join(lines)
     return f"define void @NAME(ptr %numbers, i64 %first, i64 %last) {{\n{opening}\n{body}\n  ret void\n}}\n"
+
+
+def whole(text: str, declares: Iterable[str] = ()) -> str:
+    """A text with what it declares."""
+    return "\n".join([text, *sorted(declares)])
+
+
+def symbol(text: str) -> str:
+    """What the function of a whole text is called by others."""
+    return "f" + hashlib.sha256(text.encode()).hexdigest()[:24]

@@ -47,6 +47,7 @@ class Written:
     pointers: list[Node]
     scratch: list[int]  # bytes of each further pointer
     units: int  # rounds of the outer loop, 1 if they cannot be shared out
+    calls: Sequence[str] = ()  # whole texts of functions that it calls by their symbols
 
 
 class _Writer(KernelMemory):

@@ -6,7 +6,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import glob
-import hashlib
 import os
 import platform
 import threading
@@ -18,6 +17,7 @@ import llvmlite  # type: ignore[import-untyped]
 import llvmlite.binding as llvm  # type: ignore[import-untyped]
 import numpy as np
 
+from .calling import symbol, whole
 from .store import Store
 
 _ATTRIBUTES = 'attributes #0 = { nounwind "prefer-vector-width"="512" "min-legal-vector-width"="512" }\n'
@@ -64,15 +64,15 @@ class Compilation:
 
     def add(self, text: str, declares: Iterable[str] = ()) -> str:
         """Begin with a function; its symbol. declares: what it calls."""
-        text = "\n".join([text, *sorted(declares)])
-        symbol = "f" + hashlib.sha256(text.encode()).hexdigest()[:24]
-        if symbol not in _addresses and symbol not in self._begun:
-            self._begun.add(symbol)
-            self._queue.put((symbol, text))
+        text = whole(text, declares)
+        name = symbol(text)
+        if name not in _addresses and name not in self._begun:
+            self._begun.add(name)
+            self._queue.put((name, text))
             if len(self._helpers) < cores():
                 self._helpers.append(threading.Thread(target=self._help, name="tinygrad_dl compiler"))
                 self._helpers[-1].start()
-        return symbol
+        return name
 
     def addresses(self, symbols: Iterable[str]) -> list[int]:
         """Where functions begin, once all are there. Raises what LLVM has against a text."""
@@ -106,9 +106,9 @@ def _load(code: Iterable[tuple[str, bytes]]) -> None:
     for _, part in code:
         engine.add_object_file(llvm.ObjectFileRef.from_data(part))
     engine.finalize_object()
-    for symbol, _ in code:
-        _addresses[symbol] = engine.get_function_address(symbol)
-        llvm.add_symbol(symbol, _addresses[symbol])
+    for name, _ in code:
+        _addresses[name] = engine.get_function_address(name)
+        llvm.add_symbol(name, _addresses[name])
     engine.detach()  # the code stays until the process ends; disposing of it then fails now and again
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .calling import symbol
 from .ir import Code, Lanes
 
 INDEX = Lanes("i64")
@@ -28,6 +29,7 @@ class MatrixCode:
         self.code, self.itemsize = Code(), itemsize
         self.kind = "float" if itemsize == 4 else "double"
         self.lanes = 64 // itemsize
+        self.calls: list[str] = []  # texts of functions that others may call as well
         self.corners: dict[tuple[str, str, str], str] = {}  # addresses that are known where the text has come to
 
     def address(self, matrix: Matrix, row: Place, column: Place) -> str:
@@ -46,6 +48,10 @@ class MatrixCode:
     def step(self, pointer: str, elements: str | int) -> str:
         return self.code.let(f"getelementptr {self.kind}, ptr {pointer}, i64 {elements}")
 
+    def after(self, pointer: str, number: str, size: int) -> str:
+        """Behind so many things of a size."""
+        return self.step(pointer, self.code.binary("mul", INDEX, number, size))
+
     def load(self, lanes: Lanes, matrix: Matrix, row: Place, column: Place) -> str:
         address = self.address(matrix, row, column)
         return self.code.let(f"load {lanes.type}, ptr {address}, align {self.itemsize}")
@@ -53,6 +59,14 @@ class MatrixCode:
     def store(self, lanes: Lanes, x: str, matrix: Matrix, row: Place, column: Place) -> None:
         address = self.address(matrix, row, column)
         self.code.do(f"store {lanes.type} {x}, ptr {address}, align {self.itemsize}")
+
+    def call(self, text: str, *arguments: str) -> None:
+        """Call the function of a whole text. arguments: a type and a value each."""
+        if text not in self.calls:
+            self.calls.append(text)
+            types = ", ".join(argument.split()[0] for argument in arguments)
+            self.code.declares.add(f"declare void @{symbol(text)}({types})")
+        self.code.do(f"call void @{symbol(text)}({', '.join(arguments)})")
 
     def loop(self, start: str, end: str, body: Callable[[str], None]) -> None:
         def carrying_nothing(i: str, _: list[str]) -> list[str]:

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
 
 from ..axes import Node
-from .calling import function
+from .calling import function, whole
 from .codegen import Written
 from .ir import Lanes
-from .matrices import INDEX, POINTER, Matrix, MatrixCode, Place
-from .turning import turned
+from .matrices import INDEX, POINTER, Matrix, MatrixCode
+from .turning import Turning
 
 HEIGHT = 28  # rows of a tile at most: with a vector of the second factor they fit in 32 registers
 DEPTH = 2048  # of a piece of the inner size at most
@@ -51,7 +51,7 @@ class _Factor:
     each: int  # elements of a part's copy
 
 
-class Packed(MatrixCode):
+class Packed(Turning):
     """The text of a product."""
 
     def __init__(self, product: Node) -> None:
@@ -59,7 +59,9 @@ class Packed(MatrixCode):
         self.product = product
         m, self.k, self.n = product.shape
         self.depth = -(-even(self.k, DEPTH) // self.lanes) * self.lanes
-        height = even(m, HEIGHT)
+        while 0 < self.k % self.depth < self.lanes < self.k:  # too little is left to be turned
+            self.depth += self.lanes
+        height = min(m, HEIGHT)
         first, second = product.transposed
         a = Matrix("%a", 1, m) if first else Matrix("%a", self.k, 1)
         b = Matrix("%b", self.k, 1) if second else Matrix("%b", 1, self.n)
@@ -67,7 +69,6 @@ class Packed(MatrixCode):
         self.columns = _Factor(b, self.n, self.lanes, "%strips", self.lanes * self.depth)
         self.block = even(-(-m // height), max(PANELS // (self.rows.each * self.itemsize), ROWS // height))
         self.together = max(1, STRIPS // (self.columns.each * self.itemsize))
-        self.helpers: dict[str, str] = {}  # functions that it calls
 
     def write(self) -> Written:
         """Tasks share out rows if there are more of them, else columns; each copies all of the other factor."""
@@ -80,10 +81,9 @@ class Packed(MatrixCode):
             self._panels(("0", str(panels)), mine)
         sizes = [self.block * self.rows.each + self.lanes, min(self.together, strips) * self.columns.each + self.lanes]
         text = function(["%a", "%b", "%y", "%panels", "%strips"], [], self.code.text())
-        text += "".join(self.helpers.values())
         pointers = [*self.product.nodes[:2], self.product]
         units = panels if self.rows.size > self.n else strips
-        return Written(text, self.code.declares, pointers, [size * self.itemsize for size in sizes], units)
+        return Written(text, self.code.declares, pointers, [size * self.itemsize for size in sizes], units, self.calls)
 
     def _panels(self, panels: Range, strips: Range) -> None:
         """Blocks of panels, one after another."""
@@ -106,15 +106,15 @@ class Packed(MatrixCode):
             self._copy(self.columns, strips, start, depth)
 
             def panel(i: str, rows: int) -> None:
-                a = self._after(self._part(self.rows, i, panels), start, rows)
+                a = self.after(self._part(self.rows, i, panels), start, rows)
 
                 def strip(j: str, columns: int) -> None:
                     b = self._part(self.columns, j, strips)
                     y = self.step(
-                        self._after("%y", i, self.rows.step * self.n), code.binary("mul", INDEX, j, self.lanes)
+                        self.after("%y", i, self.rows.step * self.n), code.binary("mul", INDEX, j, self.lanes)
                     )
-                    name = self._tile(rows, columns)
-                    code.do(f"call void {name}(ptr {a}, ptr {b}, i64 {depth}, ptr {y}, i1 {adds})")
+                    given = f"ptr {a}", f"ptr {b}", f"i64 {depth}", f"ptr {y}", f"i64 {self.n}", f"i1 {adds}"
+                    self.call(_tile(self.itemsize, rows, columns), *given)
 
                 self._each(self.columns, strips, strip)
 
@@ -144,13 +144,9 @@ class Packed(MatrixCode):
         if rest:
             self.loop(str(full), where[1], lambda i: body(i, rest))
 
-    def _after(self, pointer: str, number: str, size: int) -> str:
-        """Behind so many things of a size."""
-        return self.step(pointer, self.code.binary("mul", INDEX, number, size))
-
     def _part(self, factor: _Factor, number: str, where: Range) -> str:
         """Where a part's copy is, among those of a range."""
-        return self._after(factor.target, self.code.binary("sub", INDEX, number, where[0]), factor.each)
+        return self.after(factor.target, self.code.binary("sub", INDEX, number, where[0]), factor.each)
 
     # ---- copies
 
@@ -167,79 +163,43 @@ class Packed(MatrixCode):
 
             self._each(factor, where, part)
 
+        def turned(number: str, size: int) -> None:
+            first = self.code.binary("mul", INDEX, number, factor.step)
+            self.turn(factor.matrix, first, size, start, depth, self._part(factor, number, where), size)
+
         if factor.matrix.row == 1:
             self.loop("0", depth, copied)
         else:
-            self._each(
-                factor, where, lambda i, size: self._turned(factor, i, size, self._part(factor, i, where), start, depth)
-            )
-
-    def _turned(self, factor: _Factor, number: str, size: int, target: str, start: str, depth: str) -> None:
-        """Rows of a part as columns. What is written beyond them is written over next, so the last ones come first."""
-        code, first = self.code, self.code.binary("mul", INDEX, number, factor.step)
-        whole, rest = (code.binary(f"u{verb}", INDEX, depth, self.lanes) for verb in ("div", "rem"))
-        end = code.binary("add", INDEX, whole, code.let(f"zext i1 {code.icmp('ne', INDEX, rest, 0)} to i64"))
-        for row in reversed(range(0, size, self.lanes)):
-            rows = min(self.lanes, size - row)
-            block = partial(self._turned_block, factor, (first, row), (rows, size), start, target)
-            self.loop("0", whole, partial(block, self.lanes))
-            if self.k % self.lanes:
-                self.loop(whole, end, partial(block, self.k % self.lanes))
-
-    def _turned_block(
-        self, factor: _Factor, corner: Place, sizes: tuple[int, int], start: str, target: str, columns: int, i: str
-    ) -> None:
-        """Some rows of a part, of which all are so many, in the i-th columns that a vector holds."""
-        code, (rows, size) = self.code, sizes
-        name = f"@NAME.turn{rows}x{columns}.{factor.matrix.row}.{size}"
-        if name not in self.helpers:
-            self.helpers[name] = turned(name, self.kind, self.lanes, rows, columns, (factor.matrix.row, size))
-        at = code.binary("mul", INDEX, i, self.lanes)
-        source = self.address(factor.matrix, corner, (code.binary("add", INDEX, at, start), 0))
-        code.do(f"call void {name}(ptr {source}, ptr {self.step(self._after(target, at, size), corner[1])})")
-
-    # ---- tiles
-
-    def _tile(self, rows: int, columns: int) -> str:
-        """The symbol of the function of a tile."""
-        name = f"@NAME.tile{rows}x{columns}"
-        if name not in self.helpers:
-            tile = _Tile(self.itemsize, rows, columns, self.n)
-            self.helpers[name] = tile.write(name)
-            self.code.declares |= tile.code.declares
-        return name
+            self._each(factor, where, turned)
 
 
-class _Tile(MatrixCode):
-    """Sums over the inner size of a panel's numbers times a strip's vectors."""
+@cache
+def _tile(itemsize: int, rows: int, columns: int) -> str:
+    """A function of where a panel and a strip are, how deep they are, where a tile of the result is, how far its rows
+    are apart, and whether it is added to: sums over the inner size of a panel's numbers times a strip's vectors."""
+    body = MatrixCode(itemsize)
+    code, wide, one = body.code, Lanes(body.kind, columns), Lanes(body.kind)
+    code.declares.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+    ys = [body.after("%y", "%row", i) for i in range(rows)]
+    for y in ys:
+        code.do(f"call void @llvm.prefetch.p0(ptr {y}, i32 1, i32 2, i32 1)")
 
-    def __init__(self, itemsize: int, rows: int, columns: int, row: int) -> None:
-        super().__init__(itemsize)
-        self.rows, self.wide, self.y = rows, Lanes(self.kind, columns), Matrix("%y", row, 1)
+    def add(at: str, carried: list[str]) -> list[str]:
+        panel, *sums = carried
+        for line in range(0, rows, body.lanes):
+            ahead = body.step(panel, AHEAD * rows + line)
+            code.do(f"call void @llvm.prefetch.p0(ptr {ahead}, i32 0, i32 3, i32 1)")
+        vector = body.load(wide, Matrix("%strip", columns, 1), (at, 0), ("0", 0))
+        numbers = [body.load(one, Matrix(panel, 1, 1), ("0", i), ("0", 0)) for i in range(rows)]
+        after = [code.fma(wide, code.spread(wide, x), vector, s) for x, s in zip(numbers, sums, strict=True)]
+        return [code.opaque(body.step(panel, rows)), *after]
 
-    def write(self, name: str) -> str:
-        code, wide, rows = self.code, self.wide, range(self.rows)
-        strip = Matrix("%strip", wide.width, 1)
-        for i in rows:
-            self._fetch(self.address(self.y, ("0", i), ("0", 0)), writes=1, cache=2)
-
-        def add(at: str, carried: list[str]) -> list[str]:
-            panel, *sums = carried
-            for line in range(0, self.rows, self.lanes):
-                self._fetch(self.step(panel, AHEAD * self.rows + line), writes=0, cache=3)
-            vector = self.load(wide, strip, (at, 0), ("0", 0))
-            numbers = [self.load(Lanes(self.kind), Matrix(panel, 1, 1), ("0", i), ("0", 0)) for i in rows]
-            after = [code.fma(wide, code.spread(wide, x), vector, s) for x, s in zip(numbers, sums, strict=True)]
-            return [code.opaque(self.step(panel, self.rows)), *after]
-
-        start = [code.opaque("%panel")] + [wide.constant(0.0)] * self.rows
-        _, *sums = self.carried("%depth", [POINTER] + [wide] * self.rows, start, add, 1)
-        for i, x in zip(rows, sums, strict=True):
-            y = code.fadd(wide, x, self.load(wide, self.y, ("0", i), ("0", 0)))
-            self.store(wide, code.let(f"select i1 %adds, {wide.type} {y}, {wide.type} {x}"), self.y, ("0", i), ("0", 0))
-        opening = f"define void {name}(ptr %panel, ptr %strip, i64 %depth, ptr %y, i1 %adds) {{"
-        return f"{opening}\n{code.text()}\n  ret void\n}}\n"
-
-    def _fetch(self, address: str, writes: int, cache: int) -> None:
-        self.code.declares.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
-        self.code.do(f"call void @llvm.prefetch.p0(ptr {address}, i32 {writes}, i32 {cache}, i32 1)")
+    start = [code.opaque("%panel")] + [wide.constant(0.0)] * rows
+    _, *sums = body.carried("%depth", [POINTER] + [wide] * rows, start, add, 1)
+    mask = code.spread(wide.mask, "%adds")  # of a choice by one bit LLVM makes a branch for each row
+    for y, x in zip(ys, sums, strict=True):
+        there = Matrix(y, 0, 1)
+        before = code.select(wide, mask, body.load(wide, there, ("0", 0), ("0", 0)), 0.0)
+        body.store(wide, code.fadd(wide, x, before), there, ("0", 0), ("0", 0))
+    opening = "define void @NAME(ptr %panel, ptr %strip, i64 %depth, ptr %y, i64 %row, i1 %adds) {"
+    return whole(f"{opening}\n{code.text()}\n  ret void\n}}\n", code.declares)

@@ -21,7 +21,7 @@ from .dots import Dots
 from .ir import Lanes
 from .matrices import INDEX, Matrix, Place
 from .packed import Packed, even
-from .turning import turned
+from .turning import Turning
 
 NARROW = 16  # columns at most of a tile of dot products
 LARGE = 2**25  # multiplications
@@ -46,11 +46,10 @@ def write_product(product: Node) -> Written:
     return (Packed(product) if packed else _Writer(product)).write()
 
 
-class _Writer(Dots):
+class _Writer(Dots, Turning):
     def __init__(self, product: Node) -> None:
         super().__init__(product.dtype.itemsize)
         self.product = product
-        self.helpers: dict[str, str] = {}  # functions that it calls
         self.m, self.k, self.n = product.shape
         first, second = product.transposed
         self.a = Matrix("%a", 1, self.m) if first else Matrix("%a", self.k, 1)
@@ -88,11 +87,10 @@ class _Writer(Dots):
             )
         else:
             self.ranged(size, step, self._strip)
-        scratch = [self.k * self.strip * self.itemsize] if self.copies else []
+        scratch = [(self.k * self.strip + self.lanes) * self.itemsize] if self.copies else []
         text = function(["%a", "%b", "%y", *["%s0"] * self.copies], [], self.code.text())
-        text += "".join(self.helpers.values())
         pointers = [*self.product.nodes[:2], self.product]
-        return Written(text, self.code.declares, pointers, scratch, -(-size // step))
+        return Written(text, self.code.declares, pointers, scratch, -(-size // step), self.calls)
 
     # ---- strips
 
@@ -101,7 +99,10 @@ class _Writer(Dots):
         widths = [self.lanes] * (columns // self.lanes) + ([columns % self.lanes] if columns % self.lanes else [])
         b, place = self.b, (column, 0)
         if self.copies:
-            (self._turn if self.b.row == 1 else self._copy)(column, widths)
+            if self.product.transposed[1]:
+                self.turn(Matrix("%b", self.k, 1), column, columns, "0", str(self.k), "%s0", self.strip)
+            else:
+                self._copy(column, widths)
             b, place = Matrix("%s0", self.strip, 1), ("0", 0)
 
         def tile(row: tuple[str, int], rows: int) -> None:
@@ -125,24 +126,6 @@ class _Writer(Dots):
                 self.store(lanes, x, target, (i, 0), ("0", j * self.lanes))
 
         self.loop("0", str(self.k), row)
-
-    def _turn(self, column: str, widths: list[int]) -> None:
-        """A strip of the second factor, of which a column is contiguous in memory, as contiguous rows."""
-        code, size = self.code, self.lanes
-
-        def block(at: str, length: int) -> None:
-            for j, width in enumerate(widths):
-                name = f"@NAME.turn{width}x{length}"
-                if name not in self.helpers:
-                    self.helpers[name] = turned(name, self.kind, size, width, length, (self.k, self.strip))
-                source = self.address(self.b, (at, 0), (column, j * size))
-                target = self.address(Matrix("%s0", self.strip, 1), (at, 0), ("0", j * size))
-                code.do(f"call void {name}(ptr {source}, ptr {target})")
-
-        whole, rest = divmod(self.k, size)
-        self.loop("0", str(whole), lambda i: block(code.binary("mul", INDEX, i, size), size))
-        if rest:
-            block(str(whole * size), rest)
 
     # ---- tiles
 

@@ -25,7 +25,7 @@ from .matrices import INDEX, POINTER, Matrix, MatrixCode
 from .turning import Turning
 
 HEIGHT = 28  # rows of a tile at most: with a vector of the second factor they fit in 32 registers
-DEPTH = 2048  # of a piece of the inner size at most
+DEPTH = 1024  # of a piece of the inner size at most
 STRIPS = 2**19  # bytes of strips that are done together: a quarter of the second cache
 PANELS = 2**22  # bytes of panels of one block of rows, and how many rows it has at least: strips are copied for each
 ROWS = 504

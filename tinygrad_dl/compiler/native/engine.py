@@ -157,9 +157,15 @@ def _machine() -> Any:
     return llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, features=features, opt=1, jit=True)
 
 
-def has_wide_vectors() -> bool:
-    """Has this machine registers of 64 bytes, of which there are 32?"""
-    return "+avx512f" in _host()[2].split(",")
+@functools.cache
+def registers() -> tuple[int, int]:
+    """How many bytes a vector register of this machine has, and how many of them there are."""
+    features = set(_host()[2].split(","))
+    if "+avx512f" in features:
+        return 64, 32
+    if "+avx2" in features:
+        return 32, 16
+    return 16, 16 if _X86 else 32
 
 
 def cores() -> int:

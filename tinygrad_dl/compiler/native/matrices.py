@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from . import engine
 from .calling import symbol
 from .ir import Code, Lanes
 
@@ -23,12 +24,12 @@ class Matrix:
 
 
 class MatrixCode:
-    """The body of a function. lanes: numbers in a vector of 64 bytes."""
+    """The body of a function. lanes: numbers in a register."""
 
     def __init__(self, itemsize: int) -> None:
         self.code, self.itemsize = Code(), itemsize
         self.kind = "float" if itemsize == 4 else "double"
-        self.lanes = 64 // itemsize
+        self.lanes = engine.registers()[0] // itemsize
         self.calls: list[str] = []  # texts of functions that others may call as well
         self.corners: dict[tuple[str, str, str], str] = {}  # addresses that are known where the text has come to
 
@@ -51,6 +52,10 @@ class MatrixCode:
     def after(self, pointer: str, number: str, size: int) -> str:
         """Behind so many things of a size."""
         return self.step(pointer, self.code.binary("mul", INDEX, number, size))
+
+    def widths(self, columns: int) -> list[int]:
+        """Of the vectors that some columns are."""
+        return [min(self.lanes, columns - start) for start in range(0, columns, self.lanes)]
 
     def load(self, lanes: Lanes, matrix: Matrix, row: Place, column: Place) -> str:
         address = self.address(matrix, row, column)

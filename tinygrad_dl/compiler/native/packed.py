@@ -16,19 +16,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 
 from ..axes import Node
+from . import engine
 from .calling import function, whole
 from .codegen import Written
 from .ir import Lanes
 from .matrices import INDEX, POINTER, Matrix, MatrixCode
 from .turning import Turning
 
-HEIGHT = 28  # rows of a tile at most: with a vector of the second factor they fit in 32 registers
 DEPTH = 1024  # of a piece of the inner size at most
 STRIPS = 2**19  # bytes of strips that are done together: a quarter of the second cache
 PANELS = 2**22  # bytes of panels of one block of rows, and how many rows it has at least: strips are copied for each
 ROWS = 504
+LINE = 64  # bytes of a line of the cache
 AHEAD = 16  # of the inner size, between what a tile reads and what is fetched for it
 
 Range = tuple[str, str]
@@ -61,12 +63,13 @@ class Packed(Turning):
         self.depth = -(-even(self.k, DEPTH) // self.lanes) * self.lanes
         while 0 < self.k % self.depth < self.lanes < self.k:  # too little is left to be turned
             self.depth += self.lanes
-        height = min(m, HEIGHT)
+        vectors, rows = _tile_size(*engine.registers())
+        height, width = min(m, rows), vectors * self.lanes
         first, second = product.transposed
         a = Matrix("%a", 1, m) if first else Matrix("%a", self.k, 1)
         b = Matrix("%b", self.k, 1) if second else Matrix("%b", 1, self.n)
         self.rows = _Factor(a, m, height, "%panels", height * self.k)
-        self.columns = _Factor(b, self.n, self.lanes, "%strips", self.lanes * self.depth)
+        self.columns = _Factor(b, self.n, width, "%strips", width * self.depth)
         self.block = even(-(-m // height), max(PANELS // (self.rows.each * self.itemsize), ROWS // height))
         self.together = max(1, STRIPS // (self.columns.each * self.itemsize))
 
@@ -110,11 +113,9 @@ class Packed(Turning):
 
                 def strip(j: str, columns: int) -> None:
                     b = self._part(self.columns, j, strips)
-                    y = self.step(
-                        self.after("%y", i, self.rows.step * self.n), code.binary("mul", INDEX, j, self.lanes)
-                    )
+                    y = self.after(self.after("%y", i, self.rows.step * self.n), j, self.columns.step)
                     given = f"ptr {a}", f"ptr {b}", f"i64 {depth}", f"ptr {y}", f"i64 {self.n}", f"i1 {adds}"
-                    self.call(_tile(self.itemsize, rows, columns), *given)
+                    self.call(_tile(self.itemsize, rows, (*self.widths(columns),)), *given)
 
                 self._each(self.columns, strips, strip)
 
@@ -173,33 +174,46 @@ class Packed(Turning):
             self._each(factor, where, turned)
 
 
+def _tile_size(size: int, number: int) -> tuple[int, int]:
+    """The vectors in a row of a tile and its rows, for so many registers of so many bytes. Of 64 bytes, multiplications
+    spread a number from memory themselves; of fewer, a register is needed for that, and then two vectors share it."""
+    return (1, number - 4) if size == 64 else (2, number // 2 - 2)
+
+
 @cache
-def _tile(itemsize: int, rows: int, columns: int) -> str:
+def _tile(itemsize: int, rows: int, widths: tuple[int, ...]) -> str:
     """A function of where a panel and a strip are, how deep they are, where a tile of the result is, how far its rows
     are apart, and whether it is added to: sums over the inner size of a panel's numbers times a strip's vectors."""
     body = MatrixCode(itemsize)
-    code, wide, one = body.code, Lanes(body.kind, columns), Lanes(body.kind)
+    code, one, kinds = body.code, Lanes(body.kind), [Lanes(body.kind, width) for width in widths]
+    line, starts = LINE // body.itemsize, [*accumulate(widths, initial=0)]
+    places = [(i, j) for i in range(rows) for j in range(len(widths))]
     code.declares.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
-    ys = [body.after("%y", "%row", i) for i in range(rows)]
+
+    def fetch(address: str, writes: int, cache: int) -> None:
+        code.do(f"call void @llvm.prefetch.p0(ptr {address}, i32 {writes}, i32 {cache}, i32 1)")
+
+    ys = [Matrix(body.after("%y", "%row", i), 0, 1) for i in range(rows)]
     for y in ys:
-        code.do(f"call void @llvm.prefetch.p0(ptr {y}, i32 1, i32 2, i32 1)")
+        fetch(y.pointer, 1, 2)
 
     def add(at: str, carried: list[str]) -> list[str]:
         panel, *sums = carried
-        for line in range(0, rows, body.lanes):
-            ahead = body.step(panel, AHEAD * rows + line)
-            code.do(f"call void @llvm.prefetch.p0(ptr {ahead}, i32 0, i32 3, i32 1)")
-        vector = body.load(wide, Matrix("%strip", columns, 1), (at, 0), ("0", 0))
+        for number in range(0, rows, line):
+            fetch(body.step(panel, AHEAD * rows + number), 0, 3)
+        strip = Matrix("%strip", starts[-1], 1)
+        vectors = [body.load(lanes, strip, (at, 0), ("0", start)) for lanes, start in zip(kinds, starts, strict=False)]
         numbers = [body.load(one, Matrix(panel, 1, 1), ("0", i), ("0", 0)) for i in range(rows)]
-        after = [code.fma(wide, code.spread(wide, x), vector, s) for x, s in zip(numbers, sums, strict=True)]
+        spread = {(i, lanes): code.spread(lanes, numbers[i]) for i in range(rows) for lanes in set(kinds)}
+        after = [code.fma(kinds[j], spread[i, kinds[j]], vectors[j], s) for (i, j), s in zip(places, sums, strict=True)]
         return [code.opaque(body.step(panel, rows)), *after]
 
-    start = [code.opaque("%panel")] + [wide.constant(0.0)] * rows
-    _, *sums = body.carried("%depth", [POINTER] + [wide] * rows, start, add, 1)
-    mask = code.spread(wide.mask, "%adds")  # of a choice by one bit LLVM makes a branch for each row
-    for y, x in zip(ys, sums, strict=True):
-        there = Matrix(y, 0, 1)
-        before = code.select(wide, mask, body.load(wide, there, ("0", 0), ("0", 0)), 0.0)
-        body.store(wide, code.fadd(wide, x, before), there, ("0", 0), ("0", 0))
+    start = [code.opaque("%panel")] + [kinds[j].constant(0.0) for _, j in places]
+    _, *sums = body.carried("%depth", [POINTER] + [kinds[j] for _, j in places], start, add, 1)
+    masks = [code.spread(lanes.mask, "%adds") for lanes in kinds]  # of one bit's choice LLVM makes a branch for each
+    for (i, j), x in zip(places, sums, strict=True):
+        there = ("0", 0), ("0", starts[j])
+        before = code.select(kinds[j], masks[j], body.load(kinds[j], ys[i], *there), 0.0)
+        body.store(kinds[j], code.fadd(kinds[j], x, before), ys[i], *there)
     opening = "define void @NAME(ptr %panel, ptr %strip, i64 %depth, ptr %y, i64 %row, i1 %adds) {"
     return whole(f"{opening}\n{code.text()}\n  ret void\n}}\n", code.declares)

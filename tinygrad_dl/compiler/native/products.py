@@ -1,9 +1,9 @@
 """`write_product`: matrix products as text of LLVM functions, in the form that suits the shape.
 
 Where a classifier's last layer has 10 columns, OpenBLAS runs at a third of its speed, and in small layers a transposed
-second factor costs it time; above some 30 million multiplications copies of both factors pay (`packed.py`).
-`python -m benchmarks products` has the figures. On machines without registers of 64 bytes, for which none of this has
-been measured, OpenBLAS does what is large.
+second factor costs it time; above some 30 million multiplications copies of both factors pay (`packed.py`), and with
+registers of 64 bytes these are quicker than OpenBLAS too: `python -m benchmarks products`. With registers of 32 bytes
+large products take 1.0 to 1.1 of its time, so they are left to it.
 
 Results are tiles in registers: of dot products along the inner size where the result has few columns and both factors
 lie so, else of vectors along the columns. A height that divides the rows leaves no second kind of tile to compile. Of
@@ -26,12 +26,11 @@ from .turning import Turning
 NARROW = 16  # columns at most of a tile of dot products
 LARGE = 2**25  # multiplications
 DIRECT = 2**15  # elements of a second factor that is small enough to be read where it lies
-_REGISTERS = 24  # that hold a tile
 
 
 def is_ours(product: Node) -> bool:
-    """Is it computed here?"""
-    return engine.has_wide_vectors() or not (_is_large(product) or all(product.transposed))
+    """Is it computed here? Else by OpenBLAS."""
+    return engine.registers()[0] == 64 or not _is_large(product)
 
 
 def _is_large(product: Node) -> bool:
@@ -66,12 +65,14 @@ class _Writer(Dots, Turning):
         self.strip = self.width * self.lanes
 
     def _tile(self) -> tuple[int, int]:
-        """Rows and columns of a tile; columns are vectors where the loop does not run along the inner size."""
+        """Rows and columns of a tile, which takes three quarters of the registers; columns are vectors where the loop
+        does not run along the inner size."""
+        most = engine.registers()[1] * 3 // 4
         if self.along:
             columns = even(self.n, 6)
-            return even(self.m, _REGISTERS // (columns + 1)), columns
+            return even(self.m, most // (columns + 1)), columns
         vectors = 2 if self.n > self.lanes else 1
-        most = _REGISTERS // 2
+        most //= 2
         fitting = (height for height in range(most, most // 2, -1) if self.m % height == 0)
         return next(fitting, even(self.m, most)), vectors
 
@@ -96,7 +97,7 @@ class _Writer(Dots, Turning):
 
     def _strip(self, column: str, columns: int) -> None:
         """Some columns of the result: tiles of full height, and what is left."""
-        widths = [self.lanes] * (columns // self.lanes) + ([columns % self.lanes] if columns % self.lanes else [])
+        widths = self.widths(columns)
         b, place = self.b, (column, 0)
         if self.copies:
             if self.product.transposed[1]:

@@ -1,4 +1,4 @@
-"""Matrix products of our own beside OpenBLAS's: one thread, and the shapes of small and middle-sized layers."""
+"""Matrix products of our own beside OpenBLAS's: one thread, and the shapes of layers, small to wide."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ SHAPES = [
     (128, 784, 512, False, True),
     (512, 128, 784, True, False),
     (128, 256, 512, False, False),
+    (512, 784, 2048, False, True),  # a wide network
+    (512, 2048, 2048, False, False),
+    (2048, 512, 2048, True, False),
 ]
 
 

@@ -53,10 +53,6 @@ class MatrixCode:
         """Behind so many things of a size."""
         return self.step(pointer, self.code.binary("mul", INDEX, number, size))
 
-    def widths(self, columns: int) -> list[int]:
-        """Of the vectors that some columns are."""
-        return [min(self.lanes, columns - start) for start in range(0, columns, self.lanes)]
-
     def load(self, lanes: Lanes, matrix: Matrix, row: Place, column: Place) -> str:
         address = self.address(matrix, row, column)
         return self.code.let(f"load {lanes.type}, ptr {address}, align {self.itemsize}")

@@ -4,11 +4,6 @@ of high-performance matrix multiplication).
 Both factors are copied into the order in which they are read. The first becomes panels of as many rows as a tile of
 the result has, one number of each row after the other; the second becomes strips as wide as a vector. While all panels
 pass by, some strips stay in the second cache, and each panel stays there while these do.
-
-A tile is high and one vector wide, so each number of a panel is needed once, by one multiplication that reads it from
-memory itself. Wider tiles spread a number in a register first, for several multiplications. A core that somebody else
-computes on as well, as on rented machines, is short of instructions first: there a tile of 28 × 16 reaches 146 of
-171 GFLOP/s, one of 14 × 32 that spreads 128, and alone on the core they are as quick.
 """
 
 from __future__ import annotations
@@ -16,21 +11,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from itertools import accumulate
 
 from ..axes import Node
-from . import engine
 from .calling import function, whole
 from .codegen import Written
 from .ir import Lanes
-from .matrices import INDEX, POINTER, Matrix, MatrixCode
+from .matrices import INDEX, Matrix
+from .tiles import Tiles, tile_size
 from .turning import Turning
 
 DEPTH = 1024  # of a piece of the inner size at most
 STRIPS = 2**19  # bytes of strips that are done together: a quarter of the second cache
 PANELS = 2**22  # bytes of panels of one block of rows, and how many rows it has at least: strips are copied for each
 ROWS = 504
-LINE = 64  # bytes of a line of the cache
 AHEAD = 16  # of the inner size, between what a tile reads and what is fetched for it
 
 Range = tuple[str, str]
@@ -63,7 +56,7 @@ class Packed(Turning):
         self.depth = -(-even(self.k, DEPTH) // self.lanes) * self.lanes
         while 0 < self.k % self.depth < self.lanes < self.k:  # too little is left to be turned
             self.depth += self.lanes
-        vectors, rows = _tile_size(*engine.registers())
+        vectors, rows = tile_size()
         height, width = min(m, rows), vectors * self.lanes
         first, second = product.transposed
         a = Matrix("%a", 1, m) if first else Matrix("%a", self.k, 1)
@@ -115,7 +108,7 @@ class Packed(Turning):
                     b = self._part(self.columns, j, strips)
                     y = self.after(self.after("%y", i, self.rows.step * self.n), j, self.columns.step)
                     given = f"ptr {a}", f"ptr {b}", f"i64 {depth}", f"ptr {y}", f"i64 {self.n}", f"i1 {adds}"
-                    self.call(_tile(self.itemsize, rows, (*self.widths(columns),)), *given)
+                    self.call(_tile(self.itemsize, rows, columns), *given)
 
                 self._each(self.columns, strips, strip)
 
@@ -174,46 +167,23 @@ class Packed(Turning):
             self._each(factor, where, turned)
 
 
-def _tile_size(size: int, number: int) -> tuple[int, int]:
-    """The vectors in a row of a tile and its rows, for so many registers of so many bytes. Of 64 bytes, multiplications
-    spread a number from memory themselves; of fewer, a register is needed for that, and then two vectors share it."""
-    return (1, number - 4) if size == 64 else (2, number // 2 - 2)
-
-
 @cache
-def _tile(itemsize: int, rows: int, widths: tuple[int, ...]) -> str:
+def _tile(itemsize: int, rows: int, columns: int) -> str:
     """A function of where a panel and a strip are, how deep they are, where a tile of the result is, how far its rows
-    are apart, and whether it is added to: sums over the inner size of a panel's numbers times a strip's vectors."""
-    body = MatrixCode(itemsize)
-    code, one, kinds = body.code, Lanes(body.kind), [Lanes(body.kind, width) for width in widths]
-    line, starts = LINE // body.itemsize, [*accumulate(widths, initial=0)]
-    places = [(i, j) for i in range(rows) for j in range(len(widths))]
-    code.declares.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
-
-    def fetch(address: str, writes: int, cache: int) -> None:
-        code.do(f"call void @llvm.prefetch.p0(ptr {address}, i32 {writes}, i32 {cache}, i32 1)")
-
+    are apart, and whether it is added to."""
+    body = Tiles(itemsize)
+    code, kinds = body.code, body.kinds(columns)
     ys = [Matrix(body.after("%y", "%row", i), 0, 1) for i in range(rows)]
     for y in ys:
-        fetch(y.pointer, 1, 2)
-
-    def add(at: str, carried: list[str]) -> list[str]:
-        panel, *sums = carried
-        for number in range(0, rows, line):
-            fetch(body.step(panel, AHEAD * rows + number), 0, 3)
-        strip = Matrix("%strip", starts[-1], 1)
-        vectors = [body.load(lanes, strip, (at, 0), ("0", start)) for lanes, start in zip(kinds, starts, strict=False)]
-        numbers = [body.load(one, Matrix(panel, 1, 1), ("0", i), ("0", 0)) for i in range(rows)]
-        spread = {(i, lanes): code.spread(lanes, numbers[i]) for i in range(rows) for lanes in set(kinds)}
-        after = [code.fma(kinds[j], spread[i, kinds[j]], vectors[j], s) for (i, j), s in zip(places, sums, strict=True)]
-        return [code.opaque(body.step(panel, rows)), *after]
-
-    start = [code.opaque("%panel")] + [kinds[j].constant(0.0) for _, j in places]
-    _, *sums = body.carried("%depth", [POINTER] + [kinds[j] for _, j in places], start, add, 1)
+        body.fetch(y.pointer, writes=True, cache=2)
+    panel, strip = Matrix("%panel", 1, rows), Matrix("%strip", columns, 1)
+    start = [lanes.constant(0.0) for _ in ys for lanes in kinds]
+    sums = iter(body.tile(panel, rows, strip, ("0", 0), columns, "%depth", start, AHEAD))
     masks = [code.spread(lanes.mask, "%adds") for lanes in kinds]  # of one bit's choice LLVM makes a branch for each
-    for (i, j), x in zip(places, sums, strict=True):
-        there = ("0", 0), ("0", starts[j])
-        before = code.select(kinds[j], masks[j], body.load(kinds[j], ys[i], *there), 0.0)
-        body.store(kinds[j], code.fadd(kinds[j], x, before), ys[i], *there)
+    for y in ys:
+        for j, (lanes, mask) in enumerate(zip(kinds, masks, strict=True)):
+            place = ("0", 0), ("0", j * body.lanes)
+            before = code.select(lanes, mask, body.load(lanes, y, *place), 0.0)
+            body.store(lanes, code.fadd(lanes, next(sums), before), y, *place)
     opening = "define void @NAME(ptr %panel, ptr %strip, i64 %depth, ptr %y, i64 %row, i1 %adds) {"
     return whole(f"{opening}\n{code.text()}\n  ret void\n}}\n", code.declares)

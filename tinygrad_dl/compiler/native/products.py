@@ -21,6 +21,7 @@ from .dots import Dots
 from .ir import Lanes
 from .matrices import INDEX, Matrix, Place
 from .packed import Packed, even
+from .tiles import Tiles, tile_size
 from .turning import Turning
 
 NARROW = 16  # columns at most of a tile of dot products
@@ -45,7 +46,7 @@ def write_product(product: Node) -> Written:
     return (Packed(product) if packed else _Writer(product)).write()
 
 
-class _Writer(Dots, Turning):
+class _Writer(Dots, Tiles, Turning):
     def __init__(self, product: Node) -> None:
         super().__init__(product.dtype.itemsize)
         self.product = product
@@ -65,16 +66,13 @@ class _Writer(Dots, Turning):
         self.strip = self.width * self.lanes
 
     def _tile(self) -> tuple[int, int]:
-        """Rows and columns of a tile, which takes three quarters of the registers; columns are vectors where the loop
-        does not run along the inner size."""
-        most = engine.registers()[1] * 3 // 4
+        """Rows and columns of a tile; columns are vectors where the loop does not run along the inner size."""
         if self.along:
-            columns = even(self.n, 6)
-            return even(self.m, most // (columns + 1)), columns
-        vectors = 2 if self.n > self.lanes else 1
-        most //= 2
+            columns, registers = even(self.n, 6), engine.registers()[1] * 3 // 4
+            return even(self.m, registers // (columns + 1)), columns
+        vectors, most = tile_size()
         fitting = (height for height in range(most, most // 2, -1) if self.m % height == 0)
-        return next(fitting, even(self.m, most)), vectors
+        return next(fitting, even(self.m, most)), min(vectors, -(-self.n // self.lanes))
 
     def write(self) -> Written:
         self.code.declares.add("declare i64 @llvm.umin.i64(i64, i64)")
@@ -83,9 +81,7 @@ class _Writer(Dots, Turning):
         if self.along:
             self.ranged(size, step, self.dots)
         elif by_rows:
-            self.ranged(
-                size, step, lambda row, rows: self._vectors((row, 0), rows, ("0", 0), [self.n], self.b, ("0", 0))
-            )
+            self.ranged(size, step, lambda row, rows: self._tiled((row, 0), rows, ("0", 0), self.n, self.b, ("0", 0)))
         else:
             self.ranged(size, step, self._strip)
         scratch = [(self.k * self.strip + self.lanes) * self.itemsize] if self.copies else []
@@ -97,17 +93,16 @@ class _Writer(Dots, Turning):
 
     def _strip(self, column: str, columns: int) -> None:
         """Some columns of the result: tiles of full height, and what is left."""
-        widths = self.widths(columns)
         b, place = self.b, (column, 0)
         if self.copies:
             if self.product.transposed[1]:
                 self.turn(Matrix("%b", self.k, 1), column, columns, "0", str(self.k), "%s0", self.strip)
             else:
-                self._copy(column, widths)
+                self._copy(column, columns)
             b, place = Matrix("%s0", self.strip, 1), ("0", 0)
 
-        def tile(row: tuple[str, int], rows: int) -> None:
-            self._vectors(row, rows, (column, 0), widths, b, place)
+        def tile(row: Place, rows: int) -> None:
+            self._tiled(row, rows, (column, 0), columns, b, place)
 
         full, rest = divmod(self.m, self.height)
         if full:
@@ -116,36 +111,25 @@ class _Writer(Dots, Turning):
         if rest:
             tile(("0", full * self.height), rest)
 
-    def _copy(self, column: str, widths: list[int]) -> None:
+    def _copy(self, column: str, columns: int) -> None:
         """A strip of the second factor, made contiguous."""
-        target = Matrix("%s0", self.strip, 1)
+        target, lanes = Matrix("%s0", self.strip, 1), Lanes(self.kind, columns)
 
         def row(i: str) -> None:
-            for j, width in enumerate(widths):
-                lanes = Lanes(self.kind, width)
-                x = self.load(lanes, self.b, (i, 0), (column, j * self.lanes))
-                self.store(lanes, x, target, (i, 0), ("0", j * self.lanes))
+            self.store(lanes, self.load(lanes, self.b, (i, 0), (column, 0)), target, (i, 0), ("0", 0))
 
         self.loop("0", str(self.k), row)
 
-    # ---- tiles
-
-    def _vectors(self, row: Place, rows: int, column: Place, widths: list[int], b: Matrix, place: Place) -> None:
-        """A tile of the result: a sum over the inner size of a column's numbers times a row's vectors, which stand at
-        `place` of b."""
-        code, kinds = self.code, [Lanes(self.kind, w) for w in widths]
-        places = [(i, j) for i in range(rows) for j in range(len(kinds))]
-
-        def add(at: str, sums: list[str]) -> list[str]:
-            ys = [self.load(kind, b, (at, 0), (place[0], place[1] + j * self.lanes)) for j, kind in enumerate(kinds)]
-            xs = [self.load(Lanes(self.kind), self.a, (row[0], row[1] + i), (at, 0)) for i in range(rows)]
-            wide = {(i, kind): code.spread(kind, xs[i]) for i in range(rows) for kind in set(kinds)}
-            return [code.fma(kinds[j], wide[i, kinds[j]], ys[j], s) for (i, j), s in zip(places, sums, strict=True)]
-
-        def at(i: int, j: int) -> tuple[Place, Place]:
-            return (row[0], row[1] + i), (column[0], column[1] + j * self.lanes)
-
-        before = [self.load(kinds[j], self.y, *at(i, j)) if self.adds else kinds[j].constant(0.0) for i, j in places]
-        sums = self.carried(str(self.k), [kinds[j] for _, j in places], before, add, 1)
-        for (i, j), x in zip(places, sums, strict=True):
-            self.store(kinds[j], x, self.y, *at(i, j))
+    def _tiled(self, row: Place, rows: int, column: Place, columns: int, b: Matrix, place: Place) -> None:
+        """A tile of the result. Its columns of the second factor stand at `place` of b."""
+        kinds = self.kinds(columns)
+        places = [
+            (lanes, (row[0], row[1] + i), (column[0], column[1] + j * self.lanes))
+            for i in range(rows)
+            for j, lanes in enumerate(kinds)
+        ]
+        before = [self.load(lanes, self.y, *at) if self.adds else lanes.constant(0.0) for lanes, *at in places]
+        a = Matrix(self.address(self.a, row, ("0", 0)), self.a.row, self.a.column)
+        sums = self.tile(a, rows, b, place, columns, str(self.k), before)
+        for (lanes, *at), x in zip(places, sums, strict=True):
+            self.store(lanes, x, self.y, *at)

@@ -21,6 +21,7 @@ from .tiles import Tiles, tile_size
 from .turning import Turning
 
 DEPTH = 1024  # of a piece of the inner size at most
+PIECES = 4  # that panels hold at most, lest a product of two large matrices takes as much memory again
 STRIPS = 2**19  # bytes of strips that are done together: a quarter of the second cache
 PANELS = 2**22  # bytes of panels of one block of rows, and how many rows it has at least: strips are copied for each
 ROWS = 504
@@ -61,7 +62,8 @@ class Packed(Turning):
         first, second = product.transposed
         a = Matrix("%a", 1, m) if first else Matrix("%a", self.k, 1)
         b = Matrix("%b", self.k, 1) if second else Matrix("%b", 1, self.n)
-        self.rows = _Factor(a, m, height, "%panels", height * self.k)
+        self.span = min(self.k, PIECES * self.depth)
+        self.rows = _Factor(a, m, height, "%panels", height * self.span)
         self.columns = _Factor(b, self.n, width, "%strips", width * self.depth)
         self.block = even(-(-m // height), max(PANELS // (self.rows.each * self.itemsize), ROWS // height))
         self.together = max(1, STRIPS // (self.columns.each * self.itemsize))
@@ -82,27 +84,30 @@ class Packed(Turning):
         return Written(text, self.code.declares, pointers, [size * self.itemsize for size in sizes], units, self.calls)
 
     def _panels(self, panels: Range, strips: Range) -> None:
-        """Blocks of panels, one after another."""
+        """Blocks of panels, one after another, and pieces of the inner size, some at a time."""
 
         def block(panels: Range) -> None:
-            self._copy(self.rows, panels, "0", str(self.k))
-            self._blocks(strips, self.together, lambda strips: self._strips(panels, strips))
+            def span(number: str) -> None:
+                start, depth = self._cut(number, self.span, str(self.k))
+                self._copy(self.rows, panels, start, depth)
+                self._blocks(strips, self.together, lambda strips: self._strips(panels, strips, start, depth))
+
+            self.loop("0", str(-(-self.k // self.span)), span)
 
         self._blocks(panels, self.block, block)
 
-    def _strips(self, panels: Range, strips: Range) -> None:
-        """All of a block of panels times some strips, by pieces of the inner size."""
+    def _strips(self, panels: Range, strips: Range, begin: str, deep: str) -> None:
+        """A block of panels times some strips, piece by piece."""
 
         def piece(number: str) -> None:
             code = self.code
-            start = code.binary("mul", INDEX, number, self.depth)
-            left = code.binary("sub", INDEX, self.k, start)
-            depth = code.let(f"call i64 @llvm.umin.i64(i64 {left}, i64 {self.depth})")
-            adds = "true" if self.product.shows is not None else code.icmp("ne", INDEX, number, 0)
+            within, depth = self._cut(number, self.depth, deep)
+            start = code.binary("add", INDEX, begin, within)
+            adds = "true" if self.product.shows is not None else code.icmp("ne", INDEX, start, 0)
             self._copy(self.columns, strips, start, depth)
 
             def panel(i: str, rows: int) -> None:
-                a = self.after(self._part(self.rows, i, panels), start, rows)
+                a = self.after(self._part(self.rows, i, panels), within, rows)
 
                 def strip(j: str, columns: int) -> None:
                     b = self._part(self.columns, j, strips)
@@ -114,9 +119,16 @@ class Packed(Turning):
 
             self._each(self.rows, panels, panel)
 
-        self.loop("0", str(-(-self.k // self.depth)), piece)
+        pieces = self.code.binary("udiv", INDEX, self.code.binary("add", INDEX, deep, self.depth - 1), self.depth)
+        self.loop("0", pieces, piece)
 
     # ---- parts
+
+    def _cut(self, number: str, size: int, whole: str) -> Range:
+        """Where a part of the inner size begins, of which all but the last are so deep, and its depth."""
+        start = self.code.binary("mul", INDEX, number, size)
+        left = self.code.binary("sub", INDEX, whole, start)
+        return start, self.code.let(f"call i64 @llvm.umin.i64(i64 {left}, i64 {size})")
 
     def _blocks(self, where: Range, step: int, body: Callable[[Range], None]) -> None:
         """A range, so many at a time."""

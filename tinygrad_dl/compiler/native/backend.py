@@ -12,7 +12,7 @@ from collections.abc import Callable
 from itertools import compress, groupby
 from operator import ne
 from sys import getrefcount
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -27,13 +27,12 @@ from . import driver, engine, pool
 from .codegen import Written, write_kernel
 from .driver import Tables
 from .labels import is_labels, write_labels
-from .memory import ALIGNMENT, aligned, place
 from .operations import can_lower
+from .places import Places
 from .plan import Step, plan, root
 from .products import is_ours, write_product
-from .rounds import Round, Task, is_native, rounds, shared
+from .rounds import Round, is_native, rounds, shared
 
-SMALL = 1024  # bytes of outputs: copies of so few cost less than to look whether somebody still has the last ones
 BROUGHT = 2**15  # bytes of an input at most that is copied to where it is read
 RELEASED = 1000.0  # microseconds, about, from which on other Python threads may run meanwhile
 
@@ -55,25 +54,25 @@ class Native:
         fused = fuse(self.graph)
         self.plan = plan(program, self.graph, fused)
         self.kernels = len(fused.kernels)
-        self.slots: dict[Node, int] = {}
-        self.fixed: dict[Node, Array] = {}  # memory that stays: constants and what lies in the arena
-        self._place_outputs()
+        self.places = Places(program, self.graph, self.plan)
         with engine.Compilation() as compilation:
             self.threads = pool.threads()
             written, code = self._written(compilation)
             entry = driver.runner(compilation, self.threads)
             units = {step: w.units for step, w in written.items()}
             self.rounds = rounds(self.plan.order, self.plan.overwrites, self.graph, units, self.threads)
-            self._place_memory(written)
+            self.places.place(self.rounds, written)
             addresses = compilation.addresses([entry, *code.values()])
         code_at = dict(zip(code, addresses[1:], strict=True))
-        self.tables = Tables(self.graph, code_at, written, self.address, self.pointers, self.threads)
+        self.table = self.places.table
+        address = ctypes.addressof(self.table)
+        self.tables = Tables(self.graph, code_at, written, address, self.places.pointers, self.threads)
         self.parts = self._parts(addresses[0])
         self._prepare()
 
     def _prepare(self) -> None:
         """What each call needs, looked up once."""
-        values = self.program.outputs
+        values, places = self.program.outputs, self.places
         self.seen = [0] * len(self.program.inputs)  # the identities of the arrays that the table points at
         self.given: list[Array] | None = None  # by the latest call, if what it held was used as it is
         self.lives: list[Any] = [None] * len(self.seen)  # weak references to them, which clear the identity
@@ -81,98 +80,25 @@ class Native:
         self.brought: list[tuple[int, Array]] = []  # inputs that are copied, and where to
         self.pointed: list[int] = []
         self.expected = [(v.shape, v.dtype) for v in self.program.inputs]
-        self.states = {j for _, j in self.written_over}
-        self.in_place = {i for i, _ in self.written_over}  # if the inputs can be written as they are
+        self.states = {j for _, j in places.written_over}
+        self.in_place = {i for i, _ in places.written_over}  # if the inputs can be written as they are
         self.blank = [_NOTHING] * len(self.graph.constants)
-        self.made = [(self.slots[node], values[i].shape, values[i].dtype) for i, node in self.fresh]
+        self.made = [(places.slots[node], values[i].shape, values[i].dtype) for i, node in places.fresh]
         self.new: list[Array] = [_NOTHING] * len(self.made)  # of the last call, used again if nobody has them
         self.spare: list[tuple[Array, int]] = [(_NOTHING, 0)] * len(self.made)  # of an earlier call, with addresses
         self.alone = [_ALONE] * len(self.made)
-        self.passing = [n for n, (i, _) in enumerate(self.fresh) if i in self.program.updates]
-        where = {i: f"arrays[{j}]" for i, j in self.written_over} | {
-            i: f"new[{n}]" for n, (i, _) in enumerate(self.fresh)
+        self.passing = [n for n, (i, _) in enumerate(places.fresh) if i in self.program.updates]
+        where = {i: f"arrays[{j}]" for i, j in places.written_over} | {
+            i: f"new[{n}]" for n, (i, _) in enumerate(places.fresh)
         }
         outputs = ", ".join(where.get(i, "None") for i in range(len(values)))
         self.outputs = Straight().function("arrays, new", f"[{outputs}]")
-        self.views = [(i, self.fixed[n].reshape(values[i].shape)) for i, n in self.copied if n in self.fixed]
-        self.doubles = [(i, node) for i, node in self.copied if node not in self.fixed]  # of other outputs
+        self.views = [(i, places.fixed[n].reshape(values[i].shape)) for i, n in places.copied if n in places.fixed]
+        self.doubles = [(i, node) for i, node in places.copied if node not in places.fixed]  # of other outputs
+        self.early = places.early
         self.mixed = bool(self.early or self.doubles) or not all(map(_is_native, self.rounds))
         only = len(self.views) == len(values) and len(self.parts) == 1 and all(map(_is_native, self.rounds))
         self.whole = self.parts[0] if only else None  # all there is to a call, but for copies
-
-    # ---- memory
-
-    def _place_outputs(self) -> None:
-        """Which outputs are new arrays, written directly, and which are copies of other memory: single numbers, such as
-        losses, are. Whoever has the last one still has it at the next call, which then had to look for other memory."""
-        self.fresh: list[tuple[int, Node]] = []
-        self.written_over: list[tuple[int, int]] = []
-        self.copied: list[tuple[int, Node]] = []
-        inputs = {node: j for j, node in enumerate(self.graph.inputs)}
-        owners: set[Node] = set()
-        few = sum(self._bytes(root(output)) for output in self.graph.outputs) <= SMALL
-        for i, output in enumerate(self.graph.outputs):
-            node = root(output)
-            old = self.plan.overwrites.get(node)
-            if old is not None and self.program.updates.get(i) == inputs[old]:
-                self.written_over.append((i, inputs[old]))
-            elif old is None and node.kind != "input" and node not in owners and node.layout and not few:
-                owners.add(node)
-                self.fresh.append((i, node))
-            else:
-                self.copied.append((i, node))
-        self.early = [(i, node) for i, node in self.copied if node.kind == "input"]
-        self.copied = [(i, node) for i, node in self.copied if node.kind != "input"]
-
-    def _place_memory(self, written: dict[Step, Written]) -> None:
-        graph = self.graph
-        for node in (*graph.inputs, *graph.constants, *(node for _, node in self.fresh)):
-            self.slots[node] = len(self.slots)
-        for node, old in self.plan.overwrites.items():
-            self.slots[node] = self.slots[old]
-        kept = [n for n in self.plan.lives if n not in self.slots]
-        time = {task.step: i for i, tasks in enumerate(self.rounds) for task in tasks}
-        times = [time[step] for step in self.plan.order] + [len(self.rounds)]
-        spans = [(self._bytes(n), times[first], times[last]) for n in kept for first, last in [self.plan.lives[n]]]
-        offsets, size = place(spans)
-        count = max(self.slots.values(), default=-1) + 1
-        for number, node in enumerate(kept, count):
-            self.slots[node] = number
-        scratch, length = self._place_scratch(written, count + len(kept))
-        block = np.empty(size + length + ALIGNMENT, np.uint8)
-        start = -block.ctypes.data % ALIGNMENT
-        self.arena = block[start : start + size + length]
-        for node, offset in zip(kept, offsets, strict=True):
-            self.fixed[node] = self.arena[offset : offset + self._bytes(node)].view(node.dtype)
-        for node, array in graph.constants.items():
-            self.fixed[node] = np.ascontiguousarray(array).reshape(-1)
-        self.table = (ctypes.c_size_t * (count + len(kept) + len(scratch)))()
-        self.address = ctypes.addressof(self.table)
-        for node, array in self.fixed.items():
-            self.table[self.slots[node]] = array.ctypes.data
-        for slot, offset in enumerate(scratch, count + len(kept)):
-            self.table[slot] = self.arena.ctypes.data + size + offset
-
-    def _place_scratch(self, written: dict[Step, Written], first: int) -> tuple[list[int], int]:
-        """Where each task keeps what it computes in passing: offsets, with slots from the first on, and bytes."""
-        self.pointers: dict[Task, list[int]] = {}
-        offsets: list[int] = []
-        size = 0
-        for tasks in self.rounds:
-            end = 0
-            for task in tasks:
-                w = written.get(task.step)
-                nodes = w.pointers if w else [*task.step.nodes[:2], cast(Node, task.step)]
-                self.pointers[task] = [self.slots[root(n)] for n in nodes]
-                for n in w.scratch if w else ():
-                    self.pointers[task].append(first + len(offsets))
-                    offsets.append(end)
-                    end += aligned(n)
-            size = max(size, end)
-        return offsets, size
-
-    def _bytes(self, node: Node) -> int:
-        return self.graph.size(node.layout) * node.dtype.itemsize
 
     # ---- code
 
@@ -230,8 +156,8 @@ class Native:
         assert step is not None
         outputs = [node] + [n for n in self.graph.nodes if n.instruction is step and n.nodes[:1] == [node]]
         pairs = zip(node.args, step.args, strict=True)
-        given = [self._at(root(a), v.shape) if isinstance(a, Node) else (None, a, ()) for a, v in pairs]
-        targets = [self._at(root(y), v.shape) for y, v in zip(outputs, step.outputs, strict=True)]
+        given = [self.places.at(root(a), v.shape) if isinstance(a, Node) else (None, a, ()) for a, v in pairs]
+        targets = [self.places.at(root(y), v.shape) for y, v in zip(outputs, step.outputs, strict=True)]
         kernel, static, single = step.op.kernel, step.static, len(outputs) == 1
 
         def run(arrays: list[Array]) -> None:
@@ -246,15 +172,6 @@ class Native:
                 (fixed if slot is None else arrays[slot].reshape(shape))[...] = result
 
         return run
-
-    def _at(self, node: Node, shape: tuple[int, ...]) -> tuple[int | None, Any, tuple[int, ...]]:
-        """Where a node's memory is as an array of a shape: a slot of the arrays of a call, or an array that stays."""
-        array = self.fixed.get(node)
-        return (self.slots[node], None, shape) if array is None else (None, array.reshape(shape), shape)
-
-    def _memory(self, node: Node, arrays: list[Array]) -> Array:
-        array = self.fixed.get(node)
-        return arrays[self.slots[node]].reshape(-1) if array is None else array
 
     # ---- running
 
@@ -337,7 +254,7 @@ class Native:
                 self.new[n], self.table[slot] = array, address
 
     def _copy(self, i: int, node: Node, memory: list[Array]) -> Array:
-        return self._memory(node, memory).copy().reshape(self.program.outputs[i].shape)
+        return self.places.memory(node, memory).copy().reshape(self.program.outputs[i].shape)
 
     def _admit(self, arrays: list[Array], identities: list[int]) -> list[Array]:
         """Point the table at new inputs: what is not contiguous, or shall be written and cannot be, is copied."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -103,3 +104,30 @@ def test_openblas_has_its_number_of_threads_again(monkeypatch, number):
         assert get() == number
     finally:
         put(before)
+
+
+def test_who_has_waited_for_a_helper_does_without_for_a_while():
+    with engine.Compilation() as compilation:
+        (address,) = compilation.addresses([pool.dispatch(compilation)])
+    helped = pool.Pool()
+    helped.grow(2)
+    runs, main = [], threading.get_ident()
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p)
+    def task(number, _):
+        own = threading.get_ident() == main
+        runs[-1].append((number, own))
+        time.sleep(0.01 if own else 0.1)  # the helper comes while this thread works, and takes its time
+
+    dispatch = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)(address)
+
+    def run():
+        runs.append([])
+        dispatch(helped.state, 2, ctypes.cast(task, ctypes.c_void_p), None)
+        assert sorted(number for number, _ in runs[-1]) == [0, 1]
+        return [own for _, own in runs[-1]]
+
+    assert sorted(run()) == [False, True]
+    assert run() == [True, True]
+    time.sleep(1.5e-9 * pool.ALONE)
+    assert sorted(run()) == [False, True]

@@ -1,8 +1,9 @@
 """Threads for the steps of compiled programs: `DISPATCH` runs numbered tasks, on this thread and on helpers.
 
 Whoever comes first takes the next task, so the caller finishes alone where no helper shows up, as beside a busy
-process. A helper spins for a millisecond after its last task and then sleeps: OpenBLAS's own threads, which spin
-for 30 ms, are not used meanwhile, since two spinning pools make a step three times as slow.
+process; where one was kept from the task that it had taken, the caller does without helpers for a while. A helper
+spins for a millisecond after its last task and then sleeps: OpenBLAS's own threads, which spin for 30 ms, are not used
+meanwhile, since two spinning pools make a step three times as slow.
 """
 
 from __future__ import annotations
@@ -26,14 +27,28 @@ _PAUSE = "llvm.aarch64.hint(i32 1)" if _MACHINE == "aarch64" else "llvm.x86.sse2
 _DECLARES = [
     "declare void @llvm.aarch64.hint(i32)" if _MACHINE == "aarch64" else "declare void @llvm.x86.sse2.pause()",
     "declare i64 @syscall(i64, ...)",
+    "declare i32 @clock_gettime(i32, ptr)",
 ]
 SPINS = 20_000  # pauses of 50 ns before a helper sleeps: rounds lie apart, and waking takes as long as a round
 
+PATIENCE = 500_000  # nanoseconds that a round may be waited for, besides as long as this thread has worked on it
+ALONE = 30_000_000  # nanoseconds for which this thread does without helpers then: some steps
+
 # The state, by offset: the next task with the number of the round above it (0), tasks that are done (64), how many
 # there are (128), the function (136) and its argument (144), sleepers (192) and what they sleep on (196), whether a
-# round is under way (256). Each on a cache line of its own where several threads write.
+# round is under way (256), and when helpers are asked again (264). Each on a cache line of its own where several
+# threads write.
 _SIZE = 320
-_OFFSETS = {"done": 64, "count": 128, "task": 136, "table": 144, "sleepers": 192, "word": 196, "busy": 256}
+_OFFSETS = {
+    "done": 64,
+    "count": 128,
+    "task": 136,
+    "table": 144,
+    "sleepers": 192,
+    "word": 196,
+    "busy": 256,
+    "asked": 264,
+}
 _FIELDS = "\n".join(f"  %{name} = getelementptr i8, ptr %state, i64 {n}" for name, n in _OFFSETS.items())
 _SYSTEM = f"call i64 (i64, ...) @syscall(i64 {_FUTEX}, ptr %word"
 
@@ -47,7 +62,15 @@ try:
 {_FIELDS}
   %lock = cmpxchg ptr %busy, i32 0, i32 1 acquire monotonic
   %locked = extractvalue {{i32, i1}} %lock, 1
-  br i1 %locked, label %publish, label %serial
+  br i1 %locked, label %look, label %serial
+look:
+  %begin = call i64 @NAME.now()
+  %again = load i64, ptr %asked
+  %early = icmp slt i64 %begin, %again
+  br i1 %early, label %skip, label %publish
+skip:
+  store atomic i32 0, ptr %busy release, align 4
+  br label %serial
 publish:
   %before = load atomic i64, ptr %state monotonic, align 8
   %number = lshr i64 %before, 32
@@ -71,7 +94,7 @@ claim:
   %now = load atomic i64, ptr %state acquire, align 8
   %i = and i64 %now, 4294967295
   %left = icmp ult i64 %i, %n
-  br i1 %left, label %take, label %wait
+  br i1 %left, label %take, label %ready
 take:
   %next = add i64 %now, 1
   %swap = cmpxchg ptr %state, i64 %now, i64 %next acq_rel monotonic
@@ -81,6 +104,9 @@ run:
   call void %function(i64 %i, ptr %argument)
   %ran = atomicrmw add ptr %done, i64 1 release
   br label %claim
+ready:
+  %over = call i64 @NAME.now()
+  br label %wait
 wait:
   %finished = load atomic i64, ptr %done acquire, align 8
   %all = icmp eq i64 %finished, %n
@@ -89,10 +115,21 @@ pause:
   call void @{_PAUSE}
   br label %wait
 free:
+  %end.at = call i64 @NAME.now()
+  %waited = sub i64 %end.at, %over
+  %worked = sub i64 %over, %begin
+  %bearable = add i64 %worked, {PATIENCE}
+  %slow = icmp sgt i64 %waited, %bearable
+  br i1 %slow, label %remember, label %leave
+remember:
+  %later = add i64 %end.at, {ALONE}
+  store i64 %later, ptr %asked
+  br label %leave
+leave:
   store atomic i32 0, ptr %busy release, align 4
   ret void
 serial:
-  %j = phi i64 [0, %entry], [0, %try], [%k, %more]
+  %j = phi i64 [0, %entry], [0, %try], [0, %skip], [%k, %more]
   %rest = icmp ult i64 %j, %n
   br i1 %rest, label %more, label %end
 more:
@@ -101,6 +138,17 @@ more:
   br label %serial
 end:
   ret void
+}}
+
+define i64 @NAME.now() {{
+  %time = alloca [2 x i64]
+  %read = call i32 @clock_gettime(i32 1, ptr %time)
+  %seconds = load i64, ptr %time
+  %rest.at = getelementptr i64, ptr %time, i64 1
+  %rest = load i64, ptr %rest.at
+  %whole = mul i64 %seconds, 1000000000
+  %nanoseconds = add i64 %whole, %rest
+  ret i64 %nanoseconds
 }}
 """
 

@@ -16,7 +16,7 @@ from tinygrad_dl import nn, optim
 
 pytest.importorskip("llvmlite")
 
-from tinygrad_dl.compiler.native import engine, pool
+from tinygrad_dl.compiler.native import engine, pool, products
 from tinygrad_dl.compiler.native.backend import Native
 from tinygrad_dl.compiler.native.rounds import shared
 
@@ -40,8 +40,10 @@ def training(threads: int, monkeypatch, steps: int = 3):
     return losses, [p.detach().numpy() for p in model.parameters()], native
 
 
+@pytest.mark.parametrize("large", [products.LARGE, 2**18])  # multiplications from which on both factors are copied
 @pytest.mark.parametrize("threads", [2, 5])
-def test_threads_compute_the_same(monkeypatch, threads):
+def test_threads_compute_the_same(monkeypatch, threads, large):
+    monkeypatch.setattr(products, "LARGE", large)
     alone, weights, native = training(1, monkeypatch)
     assert not any(shared(tasks, native.threads) for tasks in native.rounds)
     losses, others, native = training(threads, monkeypatch)

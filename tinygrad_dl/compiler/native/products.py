@@ -61,8 +61,9 @@ class _Writer(Dots, Tiles, Turning):
             self.y = Matrix("%y", 1, self.n)
             self.a, self.b = Matrix("%b", self.k, 1), Matrix("%a", 1, self.k)
             self.m, self.n = self.n, self.m
-        self.copies = not self.along and (second or self.n * self.k > DIRECT)
         self.height, self.width = self._tile()
+        again = self.m > self.height and self.n * self.k > DIRECT  # is it read again, from further away?
+        self.copies = not self.along and (second or again)
         self.strip = self.width * self.lanes
 
     def _tile(self) -> tuple[int, int]:

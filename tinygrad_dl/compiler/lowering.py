@@ -77,6 +77,12 @@ def _setitem(x: Any, v: Any, *indices: Any, index: Any) -> Any:
     return ops.broadcast_to(ops.astype(v, dtype=x.dtype), shape=x.shape)
 
 
+def _matmul(a: Any, b: Any) -> Any:
+    if a.ndim < 3 or b.ndim != 2 or 0 in a.shape:
+        return NotImplemented
+    return ops.matmul(a.reshape(-1, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[1])
+
+
 def _same(x: Any, **static: Any) -> Any:
     return x
 
@@ -100,6 +106,7 @@ MEANINGS: dict[Primitive, Callable[..., Any]] = {
     ops.logsumexp: _logsumexp,
     ops.elementwise.root: np.sqrt,
     ops.copy: _same,
+    ops.matmul: _matmul,
     ops.positive: _same,
     _index._getitem: _getitem,
     _index.scatter_add: _scatter_add,

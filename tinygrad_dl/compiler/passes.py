@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ FOLDED = 65536  # elements: larger results are not computed in advance
 
 def simplify(program: Program) -> Program:
     """Every pass, in order."""
-    for rewrite in (lowered, unbroadcast, folded, shared, live, checked_first):
+    for rewrite in (lowered, unbroadcast, batched, folded, shared, live, checked_first):
         program = rewrite(program)
     return program
 
@@ -136,6 +137,47 @@ def _narrow(step: Instruction, made: dict[Value, Instruction]) -> tuple[Value | 
             if np.broadcast_shapes(*shapes) == step.outputs[0].shape:
                 args[i] = source
     return tuple(args)
+
+
+def batched(program: Program) -> Program:
+    """A sum of products over a batch is one product, along the batch as well: so is a weight's gradient."""
+    new = _Rewriter(program)
+    made = {v: step for step in program.body for v in step.outputs}
+    for old in program.body:
+        product = made.get(old.args[0]) if old.op is ops.sum and isinstance(old.args[0], Value) else None
+        factors = _batch_factors(old, product, made) if product is not None else None
+        if factors is None:
+            new.body.append(new.step(old))
+            continue
+        parts = []
+        for x in factors:
+            flat = Value((math.prod(x.shape[:-1]), x.shape[-1]), x.dtype)
+            new.body.append(_like_step(old, ops.reshape, new.now(x), flat, shape=flat.shape))
+            parts.append(flat)
+        turned = Value(parts[0].shape[::-1], parts[0].dtype)
+        new.body.append(_like_step(old, ops.transpose, parts[0], turned, axes=(1, 0)))
+        new.body.append(Instruction(ops.matmul, (turned, parts[1]), {}, old.outputs, old.line, old.path, old.backward))
+    return new.done()
+
+
+def _like_step(old: Instruction, op: Primitive, x: Value, y: Value, **static: Any) -> Instruction:
+    return Instruction(op, (x,), static, (y,), old.line, old.path, old.backward)
+
+
+def _batch_factors(total: Instruction, product: Instruction, made: dict[Value, Instruction]) -> list[Value] | None:
+    """What a sum over all batch axes of aᵀ @ b is made of: a and b, of the same batch."""
+    y, axes = product.outputs[0], total.static["axis"]
+    if product.op is not ops.matmul or total.static["keepdims"] or axes is None or y.dtype.kind != "f":
+        return None
+    a, b = product.args
+    turned = made.get(a) if isinstance(a, Value) else None
+    every = sorted(axis % y.ndim for axis in (axes if isinstance(axes, tuple) else (axes,)))
+    if turned is None or turned.op is not ops.transpose or not isinstance(b, Value) or every != [*range(y.ndim - 2)]:
+        return None
+    source, swapped = turned.args[0], [*range(y.ndim - 2), y.ndim - 1, y.ndim - 2]
+    if not isinstance(source, Value) or _order(turned) != swapped or source.shape[:-1] != b.shape[:-1] or not every:
+        return None
+    return [source, b]
 
 
 def folded(program: Program) -> Program:

@@ -204,3 +204,74 @@ def test_products_that_something_else_reads_are_not_overwritten(registers: None)
     check(w.program(w(np.add, x, y), x), w.arrays, tolerance=1e-12)
     z = w(MATMUL, w(np.add, a, 2), b)
     check(w.program(w(np.add, z, z), w(np.add, w(RESHAPE, x, shape=(2, 3)), 1)), w.arrays, tolerance=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+@pytest.mark.parametrize("batch", [(3,), (2, 3), (1,), (40,)], ids=str)
+def test_batches_of_products(batch: tuple[int, ...], dtype: Any, registers: None) -> None:
+    """One after another, in every orientation, read as they are and turned."""
+    rng = np.random.default_rng(0)
+    last = (*range(len(batch)), len(batch) + 1, len(batch))
+    for m, k, n in ((5, 7, 11), (17, 1, 9), (64, 33, 70)):
+        w = Writer()
+        a, b = (
+            w.input(rng.normal(size=(*batch, m, k)).astype(dtype)),
+            w.input(rng.normal(size=(*batch, k, n)).astype(dtype)),
+        )
+        at, bt = (w.input(np.swapaxes(w.found[x], -1, -2).copy()) for x in (a, b))
+        pairs_ = [(x, y) for x in (a, w(TRANSPOSE, at, axes=last)) for y in (b, w(TRANSPOSE, bt, axes=last))]
+        found = [w(np.add, w(MATMUL, x, y), 1) for x, y in pairs_]
+        found += [w(np.exp, w(TRANSPOSE, w(MATMUL, x, y), axes=last)) for x, y in pairs_]
+        found.append(w(MATMUL, a, b))
+        check(w.program(*found), w.arrays, parts=None if 1 in (k, *batch) else 1)
+
+
+def test_products_that_are_broadcast_stay_numpys() -> None:
+    rng, w = np.random.default_rng(0), Writer()
+    a, b, c = (w.input(rng.normal(size=s)) for s in ((3, 4, 5), (1, 5, 6), (5, 6)))
+    v = w.input(rng.normal(size=5))
+    found = [w(MATMUL, a, b), w(MATMUL, a, c), w(MATMUL, a, v), w(MATMUL, v, c), w(MATMUL, v, v)]
+    check(w.program(*(w(np.add, y, 1) for y in found)), w.arrays, parts=None)
+
+
+@pytest.mark.parametrize("leading", [(6,), (2, 3)], ids=str)
+@pytest.mark.parametrize("backend", ["native", "numpy", "interpreter"])
+def test_a_layer_of_batches_is_one_product(leading: tuple[int, ...], backend: str) -> None:
+    """Forward, and the gradients of its weight and of what it is given."""
+    rng = np.random.default_rng(0)
+    x = tg.tensor(rng.normal(size=(*leading, 5, 4)), requires_grad=True)
+    w = tg.tensor(rng.normal(size=(7, 4)), requires_grad=True)
+
+    def step() -> Any:
+        x.grad = w.grad = None
+        loss = np.tanh(x @ w.T).sum()
+        loss.backward()
+        return loss
+
+    want = step().item(), x.grad.numpy(), w.grad.numpy()
+    function = tg.compile(step, backend=backend)
+    for _ in range(3):
+        got = function().item(), x.grad.numpy(), w.grad.numpy()
+        for one, other in zip(got, want, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
+    products = [s for s in function.latest.body if s.op is MATMUL]
+    assert [s.outputs[0].ndim for s in products] == [2, 2, 2]
+
+
+def test_a_sum_over_some_of_a_batch_stays_as_it_is() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 3, 4, 5)), rng.normal(size=(2, 3, 4, 6))
+    sums: list[Any] = [0, 1, (0, 1), (0, 2), (-3, 0), None]
+
+    def function(a: Any, b: Any) -> Any:
+        y = a.swapaxes(-1, -2) @ b
+        found = [np.sum(a.swapaxes(-1, -2) @ (b + i), axis=axis) for i, axis in enumerate(sums)]
+        return [*found, np.sum(y, axis=(0, 1)), y, np.sum(a @ a.swapaxes(-1, -2), axis=(0, 1))]
+
+    compiled = tg.compile(function, backend="native")
+    y = np.swapaxes(a, -1, -2) @ b
+    want = [np.sum(np.swapaxes(a, -1, -2) @ (b + i), axis=axis) for i, axis in enumerate(sums)]
+    want += [np.sum(y, axis=(0, 1)), y, np.sum(a @ np.swapaxes(a, -1, -2), axis=(0, 1))]
+    for _ in range(3):
+        for got, expected in zip(compiled(a, b), want, strict=True):
+            np.testing.assert_allclose(got.numpy(), expected, rtol=1e-12, atol=1e-12)

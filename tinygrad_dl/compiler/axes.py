@@ -25,11 +25,13 @@ class Node:
 
     kind: `input`, `map` (elementwise), `reduce`, `gemm`, `view` (the same memory in another shape) or `opaque`.
     layout: the axes that it varies along, in memory order. over: the axes that a reduction takes away.
-    transposed: how the factors of a product lie in memory; shape: its (rows, inner size, columns). A third argument
-    of a product is one to whose memory it is added.
+    transposed: how the factors of a product lie in memory; shape: its (rows, inner size, columns); batch: how many of
+    that shape lie one after another. A third argument of a product is one to whose memory it is added.
     instruction: what NumPy runs for an opaque node."""
 
-    __slots__ = ("args", "dtype", "instruction", "kind", "layout", "name", "number", "over", "shape", "transposed")
+    __slots__ = (
+        *("args", "batch", "dtype", "instruction", "kind", "layout", "name", "number", "over", "shape", "transposed"),
+    )
 
     def __init__(self, kind: str, name: str, args: Sequence[Any], dtype: np.dtype[Any]) -> None:
         self.kind, self.name, self.args, self.dtype = kind, name, tuple(args), dtype
@@ -37,6 +39,7 @@ class Node:
         self.over: frozenset[Axis] = frozenset()
         self.transposed = (False, False)
         self.shape = (1, 1, 1)
+        self.batch = 1
         self.instruction: Instruction | None = None
         self.number = -1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -143,8 +144,10 @@ def batched(program: Program) -> Program:
     """A sum of products over a batch is one product, along the batch as well: so is a weight's gradient."""
     new = _Rewriter(program)
     made = {v: step for step in program.body for v in step.outputs}
+    reads = Counter([*program.outputs, *(v for step in program.body for v in step.inputs)])
     for old in program.body:
-        product = made.get(old.args[0]) if old.op is ops.sum and isinstance(old.args[0], Value) else None
+        once = old.op is ops.sum and len(old.inputs) == 1 and reads[old.inputs[0]] == 1
+        product = made.get(old.inputs[0]) if once else None
         factors = _batch_factors(old, product, made) if product is not None else None
         if factors is None:
             new.body.append(new.step(old))
@@ -166,8 +169,9 @@ def _like_step(old: Instruction, op: Primitive, x: Value, y: Value, **static: An
 
 def _batch_factors(total: Instruction, product: Instruction, made: dict[Value, Instruction]) -> list[Value] | None:
     """What a sum over all batch axes of aᵀ @ b is made of: a and b, of the same batch."""
-    y, axes = product.outputs[0], total.static["axis"]
-    if product.op is not ops.matmul or total.static["keepdims"] or axes is None or y.dtype.kind != "f":
+    y, axes = product.outputs[0], total.static.get("axis")
+    others = {name for name, value in total.static.items() if value and name != "axis"}
+    if product.op is not ops.matmul or others or axes is None or y.dtype.kind != "f":
         return None
     a, b = product.args
     turned = made.get(a) if isinstance(a, Value) else None

@@ -186,24 +186,25 @@ class Tracer:
         if flipped is None:
             self.product_node(a, b, y, False)
         else:
-            axes = self.product_node(b, a, flipped, True)
-            self.reads[y] = self.reads[flipped][0], axes[::-1]
+            *batch, row, column = self.product_node(b, a, flipped, True)
+            self.reads[y] = self.reads[flipped][0], (*batch, column, row)
         made = y if flipped is None else flipped
-        if all(self.uses[v] == 1 for v in {y, made}):
+        if y.ndim == 2 and all(self.uses[v] == 1 for v in {y, made}):
             self.products[made] = self.reads[made][0]
 
     def product_node(self, a: Value, b: Value, y: Value, flip: bool) -> tuple[Axis | None, ...]:
         (x, first), (z, second) = self.operand(a), self.operand(b)
         node = self.fresh("gemm", y, "matmul", [x, z])
         node.transposed = first != flip, second != flip
-        node.shape = y.shape[0], a.shape[0] if flip else a.shape[1], y.shape[1]
+        node.shape = y.shape[-2], a.shape[-2 if flip else -1], y.shape[-1]
+        node.batch = math.prod(y.shape[:-2])
         return self.reads[y][1]
 
     def operand(self, x: Value) -> tuple[Node, bool]:
-        """The node in whose memory a factor of a product lies, and whether it lies there transposed."""
+        """The node in whose memory a factor of a product lies, and whether its matrices lie there transposed."""
         node, axes = self.reads[x]
         own = [self.axes.find(a) for a in axes if a is not None]
-        if len(own) == 2 and [self.axes.find(a) for a in node.layout] == own[::-1]:
+        if len(own) == x.ndim and [self.axes.find(a) for a in node.layout] == [*own[:-2], own[-1], own[-2]]:
             return node, True
         return self.exact(x), False
 
@@ -224,8 +225,13 @@ class Tracer:
 
 
 def _flips(step: Instruction) -> bool:
-    """Does it exchange the two axes of a matrix?"""
-    return basic_name(step) == "transpose" and tuple(step.static.get("axes") or (1, 0)) in ((1, 0), (-1, 0), (-1, -2))
+    """Does it exchange the two axes of matrices?"""
+    n = step.outputs[0].ndim
+    if basic_name(step) != "transpose" or n < 2:
+        return False
+    axes = step.static.get("axes")
+    order = list(reversed(range(n))) if axes is None else [a % n for a in axes]
+    return order == [*range(n - 2), n - 1, n - 2]
 
 
 def _flipped_products(program: Program) -> dict[Value, Value]:
@@ -239,10 +245,15 @@ def _flipped_products(program: Program) -> dict[Value, Value]:
     for step in program.body:
         y = step.outputs[0]
         flips = readers.get(y, [])
-        matrices = basic_name(step) == "matmul" and all(x.ndim == 2 for x in step.inputs)
-        if matrices and y not in given and flips and all(_flips(s) for s in flips):
+        if is_product(step) and y not in given and flips and all(_flips(s) for s in flips):
             found[y] = flips[0].outputs[0]
     return found
+
+
+def is_product(step: Instruction) -> bool:
+    """Of matrices, or of equally many of them?"""
+    y = step.outputs[0]
+    return basic_name(step) == "matmul" and all(x.ndim >= 2 and x.shape[:-2] == y.shape[:-2] for x in step.inputs)
 
 
 def trace_axes(program: Program, lowers: Callable[[Instruction], bool]) -> Graph:

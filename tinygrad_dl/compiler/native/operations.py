@@ -15,7 +15,7 @@ import numpy as np
 
 from ..lowering import basic_name
 from ..program import Instruction, Value
-from ..trace import REDUCTIONS
+from ..trace import REDUCTIONS, is_product
 from . import vector_math
 from .ir import Code, Lanes
 
@@ -55,7 +55,7 @@ def can_lower(step: Instruction) -> bool:
     y, name = step.outputs[0], basic_name(step)
     if name == "matmul":
         same = {v.dtype for v in (*step.inputs, y)}
-        return len(same) == 1 and y.dtype.kind == "f" and all(v.ndim == 2 for v in step.inputs)
+        return len(same) == 1 and y.dtype.kind == "f" and is_product(step)
     if name == "bits":
         return y.dtype == np.uint32 and all(v.dtype == np.uint64 for v in step.inputs)
     if name in REDUCTIONS:

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from ..axes import Node
 from . import engine
-from .calling import function
+from .calling import function, whole
 from .codegen import Written
 from .dots import Dots
 from .ir import Lanes
-from .matrices import INDEX, Matrix, Place
+from .matrices import INDEX, Matrix, MatrixCode, Place
 from .packed import Packed, even
 from .tiles import Tiles, tile_size
 from .turning import Turning
@@ -31,7 +31,7 @@ DIRECT = 2**15  # elements of a second factor that is small enough to be read wh
 
 def is_ours(product: Node) -> bool:
     """Is it computed here? Else by OpenBLAS."""
-    return engine.registers()[0] == 64 or not _is_large(product)
+    return product.batch > 1 or engine.registers()[0] == 64 or not _is_large(product)
 
 
 def _is_large(product: Node) -> bool:
@@ -40,10 +40,35 @@ def _is_large(product: Node) -> bool:
 
 
 def write_product(product: Node) -> Written:
-    """The text of a product."""
+    """The text of a product, or of a batch of them."""
     narrow = product.transposed == (False, True) and min(product.shape[0], product.shape[2]) <= NARROW
     packed = all(product.transposed) or (_is_large(product) and not narrow)
-    return (Packed(product) if packed else _Writer(product)).write()
+    one = (Packed(product) if packed else _Writer(product)).write()
+    return one if product.batch == 1 else _batch(product, one)
+
+
+def _batch(product: Node, one: Written) -> Written:
+    """One product after another: the function of one is called with a table of where its factors are."""
+    body, text = MatrixCode(product.dtype.itemsize), whole(one.text, one.declares)
+    code, (m, k, n) = body.code, product.shape
+    bases = ["%a", "%b", "%y", *(f"%s{i}" for i in range(len(one.scratch)))]
+    sizes = [m * k, k * n, m * n, *(0 for _ in one.scratch)]
+    places, table = (code.let(f"alloca [{len(bases)} x ptr]") for _ in "pt")
+
+    def entry(array: str, i: int) -> str:
+        return code.let(f"getelementptr ptr, ptr {array}, i64 {i}")
+
+    for i in range(len(bases)):
+        code.do(f"store ptr {entry(places, i)}, ptr {entry(table, i)}")
+
+    def each(number: str) -> None:
+        for i, (base, size) in enumerate(zip(bases, sizes, strict=True)):
+            code.do(f"store ptr {body.after(base, number, size)}, ptr {entry(places, i)}")
+        body.call(text, f"ptr {table}", "i64 0", f"i64 {one.units}")
+
+    body.loop("%first", "%last", each)
+    calls = [*one.calls, *body.calls]
+    return Written(function(bases, [], code.text()), code.declares, one.pointers, one.scratch, product.batch, calls)
 
 
 class _Writer(Dots, Tiles, Turning):

@@ -47,7 +47,7 @@ def duration(step: Step, graph: Graph) -> float:
         sizes = [(node, graph.size(frozenset(node.layout) | node.over)) for node in step.nodes]
         return sum(cost(node) * size for node, size in sizes) / OPERATIONS
     m, k, n = step.shape
-    return m * k * n / MULTIPLICATIONS
+    return step.batch * m * k * n / MULTIPLICATIONS
 
 
 def by_rows(product: Node) -> bool:

@@ -275,3 +275,20 @@ def test_a_sum_over_some_of_a_batch_stays_as_it_is() -> None:
     for _ in range(3):
         for got, expected in zip(compiled(a, b), want, strict=True):
             np.testing.assert_allclose(got.numpy(), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_batches_that_are_turned_otherwise_or_broadcast_are_no_single_product() -> None:
+    rng = np.random.default_rng(0)
+    a, b, c = rng.normal(size=(4, 4, 4)), rng.normal(size=(4, 4, 3)), rng.normal(size=(2, 2, 5, 5))
+
+    def function(a: Any, b: Any, c: Any) -> Any:
+        turned = [np.sum(np.transpose(a, axes) @ b, axis=0) for axes in ((0, 2, 1), (1, 2, 0), (2, 0, 1), (0, 1, 2))]
+        one = np.sum(a[:1].swapaxes(1, 2) @ b, axis=0)
+        return [*turned, one, np.exp((c @ c).transpose(1, 0, 3, 2)), np.exp((c @ (c + 1)).transpose(0, 1, 3, 2))]
+
+    want = function(a, b, c)
+    for backend in ("native", "numpy"):
+        compiled = tg.compile(function, backend=backend)
+        for _ in range(3):
+            for got, expected in zip(compiled(a, b, c), want, strict=True):
+                np.testing.assert_allclose(got.numpy(), expected, rtol=1e-12, atol=1e-12)

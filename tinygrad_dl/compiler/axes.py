@@ -30,7 +30,17 @@ class Node:
     instruction: what NumPy runs for an opaque node."""
 
     __slots__ = (
-        *("args", "batch", "dtype", "instruction", "kind", "layout", "name", "number", "over", "shape", "transposed"),
+        "args",
+        "batch",
+        "dtype",
+        "instruction",
+        "kind",
+        "layout",
+        "name",
+        "number",
+        "over",
+        "shape",
+        "transposed",
     )
 
     def __init__(self, kind: str, name: str, args: Sequence[Any], dtype: np.dtype[Any]) -> None:

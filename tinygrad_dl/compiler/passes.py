@@ -155,15 +155,16 @@ def batched(program: Program) -> Program:
         parts = []
         for x in factors:
             flat = Value((math.prod(x.shape[:-1]), x.shape[-1]), x.dtype)
-            new.body.append(_like_step(old, ops.reshape, new.now(x), flat, shape=flat.shape))
+            new.body.append(_viewed(old, ops.reshape, new.now(x), flat, shape=flat.shape))
             parts.append(flat)
         turned = Value(parts[0].shape[::-1], parts[0].dtype)
-        new.body.append(_like_step(old, ops.transpose, parts[0], turned, axes=(1, 0)))
+        new.body.append(_viewed(old, ops.transpose, parts[0], turned, axes=(1, 0)))
         new.body.append(Instruction(ops.matmul, (turned, parts[1]), {}, old.outputs, old.line, old.path, old.backward))
     return new.done()
 
 
-def _like_step(old: Instruction, op: Primitive, x: Value, y: Value, **static: Any) -> Instruction:
+def _viewed(old: Instruction, op: Primitive, x: Value, y: Value, **static: Any) -> Instruction:
+    """A view of x that an instruction needs in its place."""
     return Instruction(op, (x,), static, (y,), old.line, old.path, old.backward)
 
 

@@ -121,6 +121,11 @@ class Code:
         that reads memory."""
         return self.let(f'call ptr asm "", "=r,0"(ptr {pointer})')
 
+    def fetch(self, address: str, writes: bool = False, cache: int = 2) -> None:
+        """Begin to bring a line into a cache: 3 is the first, 2 the second."""
+        self.declares.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        self.do(f"call void @llvm.prefetch.p0(ptr {address}, i32 {int(writes)}, i32 {cache}, i32 1)")
+
     def do(self, text: str) -> None:
         self.lines.append(f"  {text}")
 

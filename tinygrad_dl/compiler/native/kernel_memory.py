@@ -78,13 +78,11 @@ class KernelMemory:
     def fetch(self, address: str, lanes: Lanes) -> None:
         """Begin to bring what a later round reads or writes."""
         code = self.code
-        code.declares.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
         elements = BYTES_AHEAD * 8 // lanes.bits
         distance = code.let(f"mul i64 %columns, {ROWS_AHEAD}") if self.down_far else str(elements)
         later = code.let(f"getelementptr {lanes.kind}, ptr {address}, i64 {distance}")
         for start in range(0, lanes.width * lanes.bits // 8, 64):
-            line = code.let(f"getelementptr i8, ptr {later}, i64 {start}")
-            code.do(f"call void @llvm.prefetch.p0(ptr {line}, i32 0, i32 2, i32 1)")
+            code.fetch(code.let(f"getelementptr i8, ptr {later}, i64 {start}"))
 
     def put(self, x: Register, pointer: str, index: str | None, ahead: bool = False) -> None:
         lanes, name = x.lanes, x.name

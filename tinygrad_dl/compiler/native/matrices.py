@@ -109,7 +109,7 @@ class MatrixCode:
         full, rest = divmod(size, step)
         code = self.code
         if full:
-            end = code.let(f"call i64 @llvm.umin.i64(i64 %last, i64 {full})")
+            end = code.intrinsic("umin", INDEX, "%last", full)
             self.loop("%first", end, lambda i: body(code.binary("mul", INDEX, i, step), step))
         if rest:
             behind = code.let(f"icmp ugt i64 %last, {full}")

@@ -70,7 +70,6 @@ class Packed(Turning):
 
     def write(self) -> Written:
         """Tasks share out rows if there are more of them, else columns; each copies all of the other factor."""
-        self.code.declares.add("declare i64 @llvm.umin.i64(i64, i64)")
         panels, strips = (-(-factor.size // factor.step) for factor in (self.rows, self.columns))
         mine = ("%first", "%last")
         if self.rows.size > self.n:
@@ -128,7 +127,7 @@ class Packed(Turning):
         """Where a part of the inner size begins, of which all but the last are so deep, and its depth."""
         start = self.code.binary("mul", INDEX, number, size)
         left = self.code.binary("sub", INDEX, whole, start)
-        return start, self.code.let(f"call i64 @llvm.umin.i64(i64 {left}, i64 {size})")
+        return start, self.code.intrinsic("umin", INDEX, left, size)
 
     def _blocks(self, where: Range, step: int, body: Callable[[Range], None]) -> None:
         """A range, so many at a time."""
@@ -138,14 +137,14 @@ class Packed(Turning):
         def block(number: str) -> None:
             first = code.binary("add", INDEX, start, code.binary("mul", INDEX, number, step))
             last = code.binary("add", INDEX, first, step)
-            body((first, code.let(f"call i64 @llvm.umin.i64(i64 {last}, i64 {end})")))
+            body((first, code.intrinsic("umin", INDEX, last, end)))
 
         self.loop("0", code.binary("udiv", INDEX, above, step), block)
 
     def _each(self, factor: _Factor, where: Range, body: Callable[[str, int], None]) -> None:
         """Every part in a range, and how many rows or columns it has."""
         full, rest = divmod(factor.size, factor.step)
-        most = self.code.let(f"call i64 @llvm.umin.i64(i64 {where[1]}, i64 {full})")
+        most = self.code.intrinsic("umin", INDEX, where[1], full)
         self.loop(where[0], most, lambda i: body(i, factor.step))
         if rest:
             self.loop(str(full), where[1], lambda i: body(i, rest))
@@ -187,7 +186,7 @@ def _tile(itemsize: int, rows: int, columns: int) -> str:
     code, kinds = body.code, body.kinds(columns)
     ys = [Matrix(body.after("%y", "%row", i), 0, 1) for i in range(rows)]
     for y in ys:
-        body.fetch(y.pointer, writes=True, cache=2)
+        code.fetch(y.pointer, writes=True, cache=2)
     panel, strip = Matrix("%panel", 1, rows), Matrix("%strip", columns, 1)
     start = [lanes.constant(0.0) for _ in ys for lanes in kinds]
     sums = iter(body.tile(panel, rows, strip, ("0", 0), columns, "%depth", start, AHEAD))

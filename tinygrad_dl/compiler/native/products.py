@@ -101,7 +101,6 @@ class _Writer(Dots, Tiles, Turning):
         return next(fitting, even(self.m, most)), min(vectors, -(-self.n // self.lanes))
 
     def write(self) -> Written:
-        self.code.declares.add("declare i64 @llvm.umin.i64(i64, i64)")
         by_rows = self.along or (self.n <= self.lanes and not self.copies)
         size, step = (self.m, self.height) if by_rows else (self.n, self.strip)
         if self.along:

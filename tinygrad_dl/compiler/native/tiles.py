@@ -8,8 +8,6 @@ vectors 128; alone on the core they are as quick.
 
 from __future__ import annotations
 
-from itertools import accumulate
-
 from . import engine
 from .ir import Lanes
 from .matrices import POINTER, Matrix, MatrixCode, Place
@@ -39,16 +37,15 @@ class Tiles(MatrixCode):
         inner size: of a from where it begins, of b in these columns. ahead: of the inner size, between what is read of
         a and what is fetched."""
         code, one, kinds = self.code, Lanes(self.kind), self.kinds(columns)
-        starts = [*accumulate((lanes.width for lanes in kinds), initial=0)]
         places = [(i, j) for i in range(rows) for j in range(len(kinds))]
 
         def add(at: str, carried: list[str]) -> list[str]:
             here, *sums = carried
             for line in range(0, rows if ahead else 0, LINE // self.itemsize):
-                self.fetch(self.step(here, ahead * a.column + line), writes=False, cache=3)
+                code.fetch(self.step(here, ahead * a.column + line), cache=3)
             numbers = Matrix(here, a.row, a.column)
             vectors = [
-                self.load(lanes, b, (at, 0), (column[0], column[1] + starts[j])) for j, lanes in enumerate(kinds)
+                self.load(lanes, b, (at, 0), (column[0], column[1] + j * self.lanes)) for j, lanes in enumerate(kinds)
             ]
             xs = [self.load(one, numbers, ("0", i), ("0", 0)) for i in range(rows)]
             spread = {(i, lanes): code.spread(lanes, xs[i]) for i in range(rows) for lanes in set(kinds)}
@@ -59,8 +56,3 @@ class Tiles(MatrixCode):
 
         carried = [POINTER] + [kinds[j] for _, j in places]
         return self.carried(depth, carried, [code.opaque(a.pointer), *y], add, 1)[1:]
-
-    def fetch(self, address: str, writes: bool, cache: int) -> None:
-        """A line into a cache: 3 is the first."""
-        self.code.declares.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
-        self.code.do(f"call void @llvm.prefetch.p0(ptr {address}, i32 {int(writes)}, i32 {cache}, i32 1)")

@@ -11,8 +11,6 @@ from functools import cache
 from .ir import Code, Lanes
 from .matrices import INDEX, Matrix, MatrixCode
 
-_UMIN = "declare i64 @llvm.umin.i64(i64, i64)"
-
 
 class Turning(MatrixCode):
     """Matrix code that turns, of an inner size k. Whole registers are stored: up to a register's length is written
@@ -27,12 +25,11 @@ class Turning(MatrixCode):
         Where blocks do not come out even, the last one begins earlier: the same numbers are copied twice. So the depth
         is at least a register's length, or all of k."""
         code, high, deep = self.code, min(self.lanes, rows), min(self.lanes, self.k)
-        code.declares.add(_UMIN)
         last = code.binary("sub", INDEX, depth, deep)
         blocks = code.binary("udiv", INDEX, code.binary("add", INDEX, depth, deep - 1), deep)
 
         def block(i: str) -> None:
-            at = code.let(f"call i64 @llvm.umin.i64(i64 {code.binary('mul', INDEX, i, deep)}, i64 {last})")
+            at = code.intrinsic("umin", INDEX, code.binary("mul", INDEX, i, deep), last)
             inner, there = code.binary("add", INDEX, at, start), self.after(target, at, size)
             for first in range(0, rows, high):
                 place = min(first, rows - high)

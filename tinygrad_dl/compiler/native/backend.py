@@ -50,15 +50,18 @@ class Native:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.graph = trace_axes(program, _lowers)
-        fused = fuse(self.graph)
-        self.plan = plan(program, self.graph, fused)
-        self.kernels = len(fused.kernels)
-        self.places = Places(program, self.graph, self.plan)
-        with engine.Compilation() as compilation:
-            self.threads = pool.threads()
-            written, code = self._written(compilation)
+        self.threads = pool.threads()
+        with engine.Compilation() as compilation:  # begins with what is known, while the rest is thought out
+            self.graph = trace_axes(program, _lowers)
+            written, code = self._products(compilation)
             entry = driver.runner(compilation, self.threads)
+            fused = fuse(self.graph)
+            self.plan = plan(program, self.graph, fused)
+            self.kernels = len(fused.kernels)
+            self.places = Places(program, self.graph, self.plan)
+            for kernel in fused.kernels:
+                written[kernel] = write_kernel(kernel, self.graph, set(self.plan.overwrites))
+                code[kernel] = _begun(compilation, written[kernel])
             units = {step: w.units for step, w in written.items()}
             self.rounds = rounds(self.plan.order, self.plan.overwrites, self.graph, units, self.threads)
             self.places.place(self.rounds, written)
@@ -102,25 +105,19 @@ class Native:
 
     # ---- code
 
-    def _written(self, compilation: engine.Compilation) -> tuple[dict[Step, Written], dict[Step, str]]:
-        """Products and kernels of our own, and the symbols of all, which are compiled now. Products come first, which
-        take longest."""
-        late = set(self.plan.overwrites)
+    def _products(self, compilation: engine.Compilation) -> tuple[dict[Step, Written], dict[Step, str]]:
+        """What is no kernel: the functions of our own, and the symbols of all."""
         written: dict[Step, Written] = {}
         code: dict[Step, str] = {}
-        for step in sorted(self.plan.order, key=lambda step: isinstance(step, Kernel)):
-            if isinstance(step, Kernel):
-                written[step] = write_kernel(step, self.graph, late)
-            elif step.kind == "gemm" and is_ours(step):
-                written[step] = write_product(step)
-            elif step.kind == "gemm":
-                code[step] = driver.product(compilation, step.dtype.name)
-            elif is_labels(step):
-                written[step] = write_labels(step)
-            if step in written:
-                for text in written[step].calls:
-                    compilation.add(text)
-                code[step] = compilation.add(written[step].text, written[step].declares)
+        for node in self.graph.nodes:
+            if is_labels(node):
+                written[node] = write_labels(node)
+            elif node.kind == "gemm" and is_ours(node):
+                written[node] = write_product(node)
+            elif node.kind == "gemm":
+                code[node] = driver.product(compilation, node.dtype.name)
+            if node in written:
+                code[node] = _begun(compilation, written[node])
         return written, code
 
     def _parts(self, address: int) -> list[Callable[[list[Array]], None]]:
@@ -277,6 +274,13 @@ _NOTHING: Array = np.empty(0)
 
 _LIST = [np.empty(0)]  # how many refer to an array in a list differs between Python's versions
 _ALONE, _LISTED = next(map(getrefcount, _LIST)), getrefcount(_LIST[0])
+
+
+def _begun(compilation: engine.Compilation, written: Written) -> str:
+    """The symbol of a function that is compiled from now on."""
+    for text in written.calls:
+        compilation.add(text)
+    return compilation.add(written.text, written.declares)
 
 
 def _is_native(tasks: Round) -> bool:

@@ -93,9 +93,6 @@ class _Writer(KernelMemory):
         self, count: int | str, carried: Sequence[Register], body: Callable[[str, list[Register]], list[Register]]
     ) -> list[Register]:
         """Run the body `count` times; it is told its number and the registers that it carries on."""
-        if count == 1:
-            return body("0", list(carried))
-
         def registers(names: Sequence[str]) -> list[Register]:
             return [Register(name, r.lanes, r.dtype) for name, r in zip(names, carried, strict=True)]
 

@@ -75,6 +75,7 @@ def _widened(code: Code, part: Lanes, lanes: Lanes, x: str) -> str:
 def _exchanged(code: Code, lanes: Lanes, rows: list[str]) -> list[str]:
     size, step = lanes.width, 1
     while step < size:
+        code.apart()  # LLVM takes twice as long to look through all steps at once
         for i in (i for i in range(size) if not i & step):
             low, high = rows[i], rows[i + step]
             kept = [j if not j & step else size + j - step for j in range(size)]

@@ -37,13 +37,14 @@ SHAPES = [
 def _ours(a: np.ndarray, b: np.ndarray, y: np.ndarray, transposed: tuple[bool, bool]) -> Callable[[], object]:
     """y = a b as a call of machine code."""
     from tinygrad_dl.compiler.axes import Node
+    from tinygrad_dl.compiler.matrix_product import contiguous
     from tinygrad_dl.compiler.native import engine, products
 
     factors = tuple(Node("input", "", (), array.dtype) for array in (a, b))
-    product = Node("gemm", "matmul", factors, a.dtype)
-    product.transposed = transposed
-    product.shape = (y.shape[0], a.shape[0] if transposed[0] else a.shape[1], y.shape[1])
-    written = products.write_product(product)
+    node = Node("gemm", "matmul", factors, a.dtype)
+    inner = a.shape[0] if transposed[0] else a.shape[1]
+    node.product = contiguous((y.shape[0], inner, y.shape[1]), transposed)
+    written = products.write_product(node)
     with engine.Compilation() as compilation:
         for text in written.calls:
             compilation.add(text)

@@ -1,6 +1,7 @@
 """Random tests draw the same examples in every run, and keep no record of them."""
 
 import signal
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -14,3 +15,11 @@ def interruptible():
     """A job in the background of a shell ignores Ctrl-C from its start; the tests of it need Python's own handler."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(params=[(64, 32), (32, 16), (16, 32)], ids=str)
+def registers(request: Any, monkeypatch: Any) -> None:
+    """As on a machine whose vector registers have so many bytes and are so many: LLVM makes do with what there is."""
+    from tinygrad_dl.compiler.native import engine
+
+    monkeypatch.setattr(engine, "registers", lambda: request.param)

@@ -19,6 +19,7 @@ pytest.importorskip("llvmlite")
 from written import Writer, check
 
 from tinygrad_dl.compiler.axes import Node
+from tinygrad_dl.compiler.matrix_product import contiguous
 from tinygrad_dl.compiler.native import engine, packed, products
 from tinygrad_dl.compiler.native.codegen import Written
 
@@ -58,19 +59,20 @@ def before_a_wall(array: Any) -> Any:
 def node(shape: tuple[int, int, int], transposed: tuple[bool, bool], dtype: Any, adds: bool = False) -> Node:
     arguments = tuple(Node("input", "", (), dtype) for _ in range(3 if adds else 2))
     found = Node("gemm", "matmul", arguments, dtype)
-    found.shape, found.transposed = shape, transposed
+    found.product = contiguous(shape, transposed)
     return found
 
 
-def check_product(written: Written, product: Node, cuts: int = 1) -> None:
+def check_product(written: Written, node: Node, cuts: int = 1) -> None:
     """The code computes the product, whatever ranges it is called for, and touches nothing else."""
-    (m, k, n), dtype = product.shape, product.dtype
+    product, dtype = node.product, node.dtype
+    m, k, n = product.shape
     rng = np.random.default_rng(m * k + n)
     x, w = rng.normal(size=(m, k)), rng.normal(size=(k, n))
     factors = zip((x, w), product.transposed, strict=True)
     a, b = (before_a_wall(np.ascontiguousarray(f.T if t else f, dtype)) for f, t in factors)
     y = Guarded(m * n, dtype)
-    if product.shows is not None:
+    if node.shows is not None:
         y.inside[:] = 1
     scratch = [Guarded(size // dtype.itemsize, dtype) for size in written.scratch]
     arrays = [a, b, y.inside, *(s.inside for s in scratch)]
@@ -87,7 +89,7 @@ def check_product(written: Written, product: Node, cuts: int = 1) -> None:
     for guarded in (y, *scratch):
         guarded.check()
     want = a.astype(F64) if not product.transposed[0] else a.astype(F64).T
-    want = want @ (b.T if product.transposed[1] else b).astype(F64) + (product.shows is not None)
+    want = want @ (b.T if product.transposed[1] else b).astype(F64) + (node.shows is not None)
     error = np.linalg.norm(y.inside.reshape(m, n) - want) / np.linalg.norm(want)
     assert error <= (1e-6 if dtype == F32 else 1e-14)
 
@@ -107,12 +109,6 @@ SIZES = [
 
 
 LAYOUTS = [*pairs((False, True), repeat=2)]  # is the first factor transposed, is the second?
-
-
-@pytest.fixture(params=[(64, 32), (32, 16), (16, 32)], ids=str)
-def registers(request: Any, monkeypatch: Any) -> Any:
-    """As on a machine that has these: LLVM makes do with what there is."""
-    monkeypatch.setattr(engine, "registers", lambda: request.param)
 
 
 @pytest.mark.parametrize("shape", SIZES, ids=str)
@@ -204,91 +200,3 @@ def test_products_that_something_else_reads_are_not_overwritten(registers: None)
     check(w.program(w(np.add, x, y), x), w.arrays, tolerance=1e-12)
     z = w(MATMUL, w(np.add, a, 2), b)
     check(w.program(w(np.add, z, z), w(np.add, w(RESHAPE, x, shape=(2, 3)), 1)), w.arrays, tolerance=1e-12)
-
-
-@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
-@pytest.mark.parametrize("batch", [(3,), (2, 3), (1,), (40,)], ids=str)
-def test_batches_of_products(batch: tuple[int, ...], dtype: Any, registers: None) -> None:
-    """One after another, in every orientation, read as they are and turned."""
-    rng = np.random.default_rng(0)
-    last = (*range(len(batch)), len(batch) + 1, len(batch))
-    for m, k, n in ((5, 7, 11), (17, 1, 9), (64, 33, 70)):
-        w = Writer()
-        a, b = (
-            w.input(rng.normal(size=(*batch, m, k)).astype(dtype)),
-            w.input(rng.normal(size=(*batch, k, n)).astype(dtype)),
-        )
-        at, bt = (w.input(np.swapaxes(w.found[x], -1, -2).copy()) for x in (a, b))
-        pairs_ = [(x, y) for x in (a, w(TRANSPOSE, at, axes=last)) for y in (b, w(TRANSPOSE, bt, axes=last))]
-        found = [w(np.add, w(MATMUL, x, y), 1) for x, y in pairs_]
-        found += [w(np.exp, w(TRANSPOSE, w(MATMUL, x, y), axes=last)) for x, y in pairs_]
-        found.append(w(MATMUL, a, b))
-        check(w.program(*found), w.arrays, parts=None if 1 in (k, *batch) else 1)
-
-
-def test_products_that_are_broadcast_stay_numpys() -> None:
-    rng, w = np.random.default_rng(0), Writer()
-    a, b, c = (w.input(rng.normal(size=s)) for s in ((3, 4, 5), (1, 5, 6), (5, 6)))
-    v = w.input(rng.normal(size=5))
-    found = [w(MATMUL, a, b), w(MATMUL, a, c), w(MATMUL, a, v), w(MATMUL, v, c), w(MATMUL, v, v)]
-    check(w.program(*(w(np.add, y, 1) for y in found)), w.arrays, parts=None)
-
-
-@pytest.mark.parametrize("leading", [(6,), (2, 3)], ids=str)
-@pytest.mark.parametrize("backend", ["native", "numpy", "interpreter"])
-def test_a_layer_of_batches_is_one_product(leading: tuple[int, ...], backend: str) -> None:
-    """Forward, and the gradients of its weight and of what it is given."""
-    rng = np.random.default_rng(0)
-    x = tg.tensor(rng.normal(size=(*leading, 5, 4)), requires_grad=True)
-    w = tg.tensor(rng.normal(size=(7, 4)), requires_grad=True)
-
-    def step() -> Any:
-        x.grad = w.grad = None
-        loss = np.tanh(x @ w.T).sum()
-        loss.backward()
-        return loss
-
-    want = step().item(), x.grad.numpy(), w.grad.numpy()
-    function = tg.compile(step, backend=backend)
-    for _ in range(3):
-        got = function().item(), x.grad.numpy(), w.grad.numpy()
-        for one, other in zip(got, want, strict=True):
-            np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
-    products = [s for s in function.latest.body if s.op is MATMUL]
-    assert [s.outputs[0].ndim for s in products] == [2, 2, 2]
-
-
-def test_a_sum_over_some_of_a_batch_stays_as_it_is() -> None:
-    rng = np.random.default_rng(0)
-    a, b = rng.normal(size=(2, 3, 4, 5)), rng.normal(size=(2, 3, 4, 6))
-    sums: list[Any] = [0, 1, (0, 1), (0, 2), (-3, 0), None]
-
-    def function(a: Any, b: Any) -> Any:
-        y = a.swapaxes(-1, -2) @ b
-        found = [np.sum(a.swapaxes(-1, -2) @ (b + i), axis=axis) for i, axis in enumerate(sums)]
-        return [*found, np.sum(y, axis=(0, 1)), y, np.sum(a @ a.swapaxes(-1, -2), axis=(0, 1))]
-
-    compiled = tg.compile(function, backend="native")
-    y = np.swapaxes(a, -1, -2) @ b
-    want = [np.sum(np.swapaxes(a, -1, -2) @ (b + i), axis=axis) for i, axis in enumerate(sums)]
-    want += [np.sum(y, axis=(0, 1)), y, np.sum(a @ np.swapaxes(a, -1, -2), axis=(0, 1))]
-    for _ in range(3):
-        for got, expected in zip(compiled(a, b), want, strict=True):
-            np.testing.assert_allclose(got.numpy(), expected, rtol=1e-12, atol=1e-12)
-
-
-def test_batches_that_are_turned_otherwise_or_broadcast_are_no_single_product() -> None:
-    rng = np.random.default_rng(0)
-    a, b, c = rng.normal(size=(4, 4, 4)), rng.normal(size=(4, 4, 3)), rng.normal(size=(2, 2, 5, 5))
-
-    def function(a: Any, b: Any, c: Any) -> Any:
-        turned = [np.sum(np.transpose(a, axes) @ b, axis=0) for axes in ((0, 2, 1), (1, 2, 0), (2, 0, 1), (0, 1, 2))]
-        one = np.sum(a[:1].swapaxes(1, 2) @ b, axis=0)
-        return [*turned, one, np.exp((c @ c).transpose(1, 0, 3, 2)), np.exp((c @ (c + 1)).transpose(0, 1, 3, 2))]
-
-    want = function(a, b, c)
-    for backend in ("native", "numpy"):
-        compiled = tg.compile(function, backend=backend)
-        for _ in range(3):
-            for got, expected in zip(compiled(a, b, c), want, strict=True):
-                np.testing.assert_allclose(got.numpy(), expected, rtol=1e-12, atol=1e-12)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .matrix_product import Product, contiguous
 from .program import Array, Instruction
 
 Axis = int
@@ -25,13 +26,11 @@ class Node:
 
     kind: `input`, `map` (elementwise), `reduce`, `gemm`, `view` (the same memory in another shape) or `opaque`.
     layout: the axes that it varies along, in memory order. over: the axes that a reduction takes away.
-    transposed: how the factors of a product lie in memory; shape: its (rows, inner size, columns); batch: how many of
-    that shape lie one after another. A third argument of a product is one to whose memory it is added.
+    product: what a matrix product computes. A third argument of one is another, to whose memory it is added.
     instruction: what NumPy runs for an opaque node."""
 
     __slots__ = (
         "args",
-        "batch",
         "dtype",
         "instruction",
         "kind",
@@ -39,17 +38,14 @@ class Node:
         "name",
         "number",
         "over",
-        "shape",
-        "transposed",
+        "product",
     )
 
     def __init__(self, kind: str, name: str, args: Sequence[Any], dtype: np.dtype[Any]) -> None:
         self.kind, self.name, self.args, self.dtype = kind, name, tuple(args), dtype
         self.layout: Axes = ()
         self.over: frozenset[Axis] = frozenset()
-        self.transposed = (False, False)
-        self.shape = (1, 1, 1)
-        self.batch = 1
+        self.product: Product = contiguous((1, 1, 1))
         self.instruction: Instruction | None = None
         self.number = -1
 

@@ -101,19 +101,21 @@ def _unchanged(step: Instruction, made: dict[Value, Instruction]) -> Value | Non
         return x
     if step.op is ops.multiply and _is_one(x) and _like(step.args[1], y):
         return step.args[1]  # type: ignore[return-value]
-    if step.op is ops.transpose and _order(step) == list(range(y.ndim)):
+    if step.op is ops.transpose and axes_order(step) == list(range(y.ndim)):
         return x
     before = made.get(x)
     if step.op is ops.reshape and before is not None and before.op is ops.reshape:
         step.args = before.args
         return _unchanged(step, {})
     if step.op is ops.transpose and before is not None and before.op is ops.transpose:
-        first, second = _order(before), _order(step)
-        return before.args[0] if [first[i] for i in second] == list(range(y.ndim)) else None  # type: ignore[return-value]
+        first, second = axes_order(before), axes_order(step)
+        step.args, step.static = before.args, {"axes": tuple(first[i] for i in second)}
+        return _unchanged(step, {})
     return None
 
 
-def _order(step: Instruction) -> list[int]:
+def axes_order(step: Instruction) -> list[int]:
+    """The axes of its argument, as a transposition puts them."""
     axes = step.static.get("axes")
     n = step.outputs[0].ndim
     return list(reversed(range(n))) if axes is None else [a % n for a in axes]
@@ -180,7 +182,7 @@ def _batch_factors(total: Instruction, product: Instruction, made: dict[Value, I
     if turned is None or turned.op is not ops.transpose or not isinstance(b, Value) or every != [*range(y.ndim - 2)]:
         return None
     source, swapped = turned.args[0], [*range(y.ndim - 2), y.ndim - 1, y.ndim - 2]
-    if not isinstance(source, Value) or _order(turned) != swapped or source.shape[:-1] != b.shape[:-1] or not every:
+    if not isinstance(source, Value) or axes_order(turned) != swapped or source.shape[:-1] != b.shape[:-1] or not every:
         return None
     return [source, b]
 

@@ -10,6 +10,8 @@ import numpy as np
 
 from .axes import Axes, Axis, Graph, Node, Union, collapsed
 from .lowering import basic_name
+from .matrix_product import lies, located
+from .passes import axes_order
 from .program import Instruction, Program, Value
 
 VIEWS = ("reshape", "transpose", "broadcast_to")
@@ -24,7 +26,7 @@ class Tracer:
         self.nodes: list[Node] = []
         self.reads: dict[Value, Read] = {}
         self.makers = {v: step for step in program.body for v in step.outputs}
-        self.flipped = _flipped_products(program)
+        self.turned = _turned_products(program)
         self.uses = program.uses()
         self.products: dict[Value, Node] = {}  # that are read once
 
@@ -86,9 +88,7 @@ class Tracer:
         node, axes = self.reads[x]
         name = basic_name(step)
         if name == "transpose":
-            order = step.static.get("axes")
-            order = range(x.ndim)[::-1] if order is None else [i % x.ndim for i in order]
-            found: list[Axis | None] = [axes[i] for i in order]
+            found: list[Axis | None] = [axes[i] for i in axes_order(step)]
         elif name == "broadcast_to":
             own = (None,) * (y.ndim - x.ndim) + axes
             found = [self.axes.new(n) if a is None and n > 1 else a for a, n in zip(own, y.shape, strict=True)]
@@ -181,32 +181,33 @@ class Tracer:
         return node
 
     def product(self, step: Instruction, y: Value) -> None:
-        a, b = step.inputs
-        flipped = self.flipped.get(y)
-        if flipped is None:
-            self.product_node(a, b, y, False)
-        else:
-            *batch, row, column = self.product_node(b, a, flipped, True)
-            self.reads[y] = self.reads[flipped][0], (*batch, column, row)
-        made = y if flipped is None else flipped
+        (x, first), (z, second) = (self.operand(a) for a in step.inputs)
+        made, order = self.turned.get(y, (y, [*range(y.ndim)]))
+        node = self.fresh("gemm", made, "matmul", [x, z])
+        axes = self.reads[made][1]
+        self.reads[y] = node, tuple(axes[order.index(i)] for i in range(y.ndim))
+        apart = [[0] * (y.ndim - len(s)) + s for s in (first, second, self.strides(*self.reads[y]))]
+        node.product, flips = located(y.shape, step.inputs[0].shape[-1], *apart)
+        if flips:
+            node.args = (z, x)
         if y.ndim == 2 and all(self.uses[v] == 1 for v in {y, made}):
-            self.products[made] = self.reads[made][0]
+            self.products[made] = node
 
-    def product_node(self, a: Value, b: Value, y: Value, flip: bool) -> tuple[Axis | None, ...]:
-        (x, first), (z, second) = self.operand(a), self.operand(b)
-        node = self.fresh("gemm", y, "matmul", [x, z])
-        node.transposed = first != flip, second != flip
-        node.shape = y.shape[-2], a.shape[-2 if flip else -1], y.shape[-1]
-        node.batch = math.prod(y.shape[:-2])
-        return self.reads[y][1]
-
-    def operand(self, x: Value) -> tuple[Node, bool]:
-        """The node in whose memory a factor of a product lies, and whether its matrices lie there transposed."""
+    def operand(self, x: Value) -> tuple[Node, list[int]]:
+        """The node in whose memory a factor of a product lies, and its strides there."""
         node, axes = self.reads[x]
-        own = [self.axes.find(a) for a in axes if a is not None]
-        if len(own) == x.ndim and [self.axes.find(a) for a in node.layout] == [*own[:-2], own[-1], own[-2]]:
-            return node, True
-        return self.exact(x), False
+        if lies(x.shape, strides := self.strides(node, axes)) is None:
+            node = self.exact(x)
+            strides = self.strides(*self.reads[x])
+        return node, strides
+
+    def strides(self, node: Node, axes: Sequence[Axis | None]) -> list[int]:
+        """How far apart in a node's memory neighbours along some axes are, in elements."""
+        apart, step = {}, 1
+        for a in reversed([self.axes.find(a) for a in node.layout]):
+            apart[a] = step
+            step *= self.axes.sizes[a]
+        return [0 if a is None else apart.get(self.axes.find(a), 0) for a in axes]
 
     def exact(self, x: Value) -> Node:
         """A node whose memory is the value as a contiguous array."""
@@ -224,18 +225,9 @@ class Tracer:
         return self.reads[x][0]
 
 
-def _flips(step: Instruction) -> bool:
-    """Does it exchange the two axes of matrices?"""
-    n = step.outputs[0].ndim
-    if basic_name(step) != "transpose" or n < 2:
-        return False
-    axes = step.static.get("axes")
-    order = list(reversed(range(n))) if axes is None else [a % n for a in axes]
-    return order == [*range(n - 2), n - 1, n - 2]
-
-
-def _flipped_products(program: Program) -> dict[Value, Value]:
-    """Products of matrices that are only read transposed, with the transposed value: that one is computed."""
+def _turned_products(program: Program) -> dict[Value, tuple[Value, list[int]]]:
+    """Products that are only read with their axes in another order, in which they can be written: what reads them so,
+    and the order."""
     readers: dict[Value, list[Instruction]] = {}
     for step in program.body:
         for x in step.inputs:
@@ -244,16 +236,18 @@ def _flipped_products(program: Program) -> dict[Value, Value]:
     found = {}
     for step in program.body:
         y = step.outputs[0]
-        flips = readers.get(y, [])
-        if is_product(step) and y not in given and flips and all(_flips(s) for s in flips):
-            found[y] = flips[0].outputs[0]
+        if not is_product(step) or y in given or y not in readers:
+            continue
+        orders = [axes_order(s) if basic_name(s) == "transpose" else [] for s in readers[y]]
+        order = orders[0]
+        if order and order[-1] >= y.ndim - 2 and orders.count(order) == len(orders):
+            found[y] = readers[y][0].outputs[0], order
     return found
 
 
 def is_product(step: Instruction) -> bool:
-    """Of matrices, or of equally many of them?"""
-    y = step.outputs[0]
-    return basic_name(step) == "matmul" and all(x.ndim >= 2 and x.shape[:-2] == y.shape[:-2] for x in step.inputs)
+    """Of matrices, or of batches of them?"""
+    return basic_name(step) == "matmul" and all(x.ndim >= 2 for x in step.inputs)
 
 
 def trace_axes(program: Program, lowers: Callable[[Instruction], bool]) -> Graph:

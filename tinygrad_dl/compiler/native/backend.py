@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..axes import Node
-from ..fuse import Kernel, fuse
+from ..fuse import fuse
 from ..lowering import basic_name
 from ..numpy_backend import build as build_numpy
 from ..program import Array, Instruction, Program, execute

@@ -93,6 +93,7 @@ class _Writer(KernelMemory):
         self, count: int | str, carried: Sequence[Register], body: Callable[[str, list[Register]], list[Register]]
     ) -> list[Register]:
         """Run the body `count` times; it is told its number and the registers that it carries on."""
+
         def registers(names: Sequence[str]) -> list[Register]:
             return [Register(name, r.lanes, r.dtype) for name, r in zip(names, carried, strict=True)]
 

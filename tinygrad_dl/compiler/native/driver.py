@@ -215,14 +215,12 @@ class Tables:
         return self.code[step], self._keep([numbers]), task.start, task.end
 
 
-def _piece(product: Node, task: Task) -> list[int]:
+def _piece(node: Node, task: Task) -> list[int]:
     """Of a part of a product: `_PLACES` and `_SIZES`."""
-    m, k, n = product.shape
-    first, second = product.transposed
+    (m, k, n), (first, second), (far_a, far_b, far_y) = node.product.shape, node.product.transposed, node.product.apart
     start, end = task.start * GRAIN, task.end * GRAIN
-    if by_rows(product):
-        offsets, sizes = (start * (1 if first else k), 0, start * n), (min(end, m) - start, n)
+    if by_rows(node):
+        offsets, sizes = (start * (1 if first else far_a), 0, start * far_y), (min(end, m) - start, n)
     else:
-        offsets, sizes = (0, start * (k if second else 1), start), (m, min(end, n) - start)
-    rows = (m if first else k, k if second else n, n)
-    return [*offsets, _FLAGS[first], _FLAGS[second], *sizes, k, *rows, product.shows is not None]
+        offsets, sizes = (0, start * (far_b if second else 1), start), (m, min(end, n) - start)
+    return [*offsets, _FLAGS[first], _FLAGS[second], *sizes, k, far_a, far_b, far_y, node.shows is not None]

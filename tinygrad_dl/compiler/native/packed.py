@@ -50,18 +50,19 @@ class _Factor:
 class Packed(Turning):
     """The text of a product."""
 
-    def __init__(self, product: Node) -> None:
-        super().__init__(product.dtype.itemsize)
-        self.product = product
-        m, self.k, self.n = product.shape
+    def __init__(self, node: Node) -> None:
+        super().__init__(node.dtype.itemsize)
+        self.node = node
+        m, self.k, self.n = node.product.shape
         self.depth = -(-even(self.k, DEPTH) // self.lanes) * self.lanes
         while 0 < self.k % self.depth < self.lanes < self.k:  # too little is left to be turned
             self.depth += self.lanes
         vectors, rows = tile_size()
         height, width = min(m, rows), vectors * self.lanes
-        first, second = product.transposed
-        a = Matrix("%a", 1, m) if first else Matrix("%a", self.k, 1)
-        b = Matrix("%b", self.k, 1) if second else Matrix("%b", 1, self.n)
+        first, second = node.product.transposed
+        far_a, far_b, self.far = node.product.apart
+        a = Matrix("%a", 1, far_a) if first else Matrix("%a", far_a, 1)
+        b = Matrix("%b", far_b, 1) if second else Matrix("%b", 1, far_b)
         self.span = min(self.k, PIECES * self.depth)
         self.rows = _Factor(a, m, height, "%panels", height * self.span)
         self.columns = _Factor(b, self.n, width, "%strips", width * self.depth)
@@ -78,7 +79,7 @@ class Packed(Turning):
             self._panels(("0", str(panels)), mine)
         sizes = [self.block * self.rows.each + self.lanes, min(self.together, strips) * self.columns.each + self.lanes]
         text = function(["%a", "%b", "%y", "%panels", "%strips"], [], self.code.text())
-        pointers = [*self.product.nodes[:2], self.product]
+        pointers = [*self.node.nodes[:2], self.node]
         units = panels if self.rows.size > self.n else strips
         return Written(text, self.code.declares, pointers, [size * self.itemsize for size in sizes], units, self.calls)
 
@@ -102,7 +103,7 @@ class Packed(Turning):
             code = self.code
             within, depth = self._cut(number, self.depth, deep)
             start = code.binary("add", INDEX, begin, within)
-            adds = "true" if self.product.shows is not None else code.icmp("ne", INDEX, start, 0)
+            adds = "true" if self.node.shows is not None else code.icmp("ne", INDEX, start, 0)
             self._copy(self.columns, strips, start, depth)
 
             def panel(i: str, rows: int) -> None:
@@ -110,8 +111,8 @@ class Packed(Turning):
 
                 def strip(j: str, columns: int) -> None:
                     b = self._part(self.columns, j, strips)
-                    y = self.after(self.after("%y", i, self.rows.step * self.n), j, self.columns.step)
-                    given = f"ptr {a}", f"ptr {b}", f"i64 {depth}", f"ptr {y}", f"i64 {self.n}", f"i1 {adds}"
+                    y = self.after(self.after("%y", i, self.rows.step * self.far), j, self.columns.step)
+                    given = f"ptr {a}", f"ptr {b}", f"i64 {depth}", f"ptr {y}", f"i64 {self.far}", f"i1 {adds}"
                     self.call(_tile(self.itemsize, rows, columns), *given)
 
                 self._each(self.columns, strips, strip)

@@ -13,7 +13,10 @@ take a range of rounds of their outer loop, so that threads can share them.
 
 from __future__ import annotations
 
+import math
+
 from ..axes import Node
+from ..matrix_product import Product
 from . import engine
 from .calling import function, whole
 from .codegen import Written
@@ -29,30 +32,29 @@ LARGE = 2**25  # multiplications
 DIRECT = 2**15  # elements of a second factor that is small enough to be read where it lies
 
 
-def is_ours(product: Node) -> bool:
+def is_ours(node: Node) -> bool:
     """Is it computed here? Else by OpenBLAS."""
-    return product.batch > 1 or engine.registers()[0] == 64 or not _is_large(product)
+    return bool(node.product.batch) or engine.registers()[0] == 64 or not _is_large(node.product)
 
 
-def _is_large(product: Node) -> bool:
-    m, k, n = product.shape
-    return m * k * n > LARGE
+def _is_large(product: Product) -> bool:
+    return math.prod(product.shape) > LARGE
 
 
-def write_product(product: Node) -> Written:
+def write_product(node: Node) -> Written:
     """The text of a product, or of a batch of them."""
-    narrow = product.transposed == (False, True) and min(product.shape[0], product.shape[2]) <= NARROW
+    product, (rows, _, columns) = node.product, node.product.shape
+    narrow = product.transposed == (False, True) and min(rows, columns) <= NARROW
     packed = all(product.transposed) or (_is_large(product) and not narrow)
-    one = (Packed(product) if packed else _Writer(product)).write()
-    return one if product.batch == 1 else _batch(product, one)
+    one = (Packed(node) if packed else _Writer(node)).write()
+    return _batch(node, one) if product.batch else one
 
 
-def _batch(product: Node, one: Written) -> Written:
+def _batch(node: Node, one: Written) -> Written:
     """One product after another: the function of one is called with a table of where its factors are."""
-    body, text = MatrixCode(product.dtype.itemsize), whole(one.text, one.declares)
-    code, (m, k, n) = body.code, product.shape
+    body, text, batch = MatrixCode(node.dtype.itemsize), whole(one.text, one.declares), node.product.batch
+    code = body.code
     bases = ["%a", "%b", "%y", *(f"%s{i}" for i in range(len(one.scratch)))]
-    sizes = [m * k, k * n, m * n, *(0 for _ in one.scratch)]
     places, table = (code.let(f"alloca [{len(bases)} x ptr]") for _ in "pt")
 
     def entry(array: str, i: int) -> str:
@@ -62,29 +64,35 @@ def _batch(product: Node, one: Written) -> Written:
         code.do(f"store ptr {entry(places, i)}, ptr {entry(table, i)}")
 
     def each(number: str) -> None:
-        for i, (base, size) in enumerate(zip(bases, sizes, strict=True)):
-            code.do(f"store ptr {body.after(base, number, size)}, ptr {entry(places, i)}")
+        here = bases[:3]
+        for place, (count, distances) in reversed([*enumerate(batch)]):
+            index = code.binary("urem", INDEX, number, count) if place else number
+            here = [body.after(base, index, far) for base, far in zip(here, distances, strict=True)]
+            number = code.binary("udiv", INDEX, number, count) if place else number
+        for i, base in enumerate([*here, *bases[3:]]):
+            code.do(f"store ptr {base}, ptr {entry(places, i)}")
         body.call(text, f"ptr {table}", "i64 0", f"i64 {one.units}")
 
     body.loop("%first", "%last", each)
-    calls = [*one.calls, *body.calls]
-    return Written(function(bases, [], code.text()), code.declares, one.pointers, one.scratch, product.batch, calls)
+    whole_text, calls = function(bases, [], code.text()), [*one.calls, *body.calls]
+    return Written(whole_text, code.declares, one.pointers, one.scratch, node.product.number, calls)
 
 
 class _Writer(Dots, Tiles, Turning):
-    def __init__(self, product: Node) -> None:
-        super().__init__(product.dtype.itemsize)
-        self.product = product
-        self.m, self.k, self.n = product.shape
-        first, second = product.transposed
-        self.a = Matrix("%a", 1, self.m) if first else Matrix("%a", self.k, 1)
-        self.b = Matrix("%b", 1, self.k) if second else Matrix("%b", self.n, 1)
-        self.y = Matrix("%y", self.n, 1)
-        self.adds = product.shows is not None
+    def __init__(self, node: Node) -> None:
+        super().__init__(node.dtype.itemsize)
+        self.node = node
+        self.m, self.k, self.n = node.product.shape
+        first, second = node.product.transposed
+        far_a, self.far_b, far_y = node.product.apart
+        self.a = Matrix("%a", 1, far_a) if first else Matrix("%a", far_a, 1)
+        self.b = Matrix("%b", 1, self.far_b) if second else Matrix("%b", self.far_b, 1)
+        self.y = Matrix("%y", far_y, 1)
+        self.adds = node.shows is not None
         self.along = second and min(self.m, self.n) <= NARROW  # the inner size
         if self.along and self.n > NARROW:  # it is the transposed product that has few columns
-            self.y = Matrix("%y", 1, self.n)
-            self.a, self.b = Matrix("%b", self.k, 1), Matrix("%a", 1, self.k)
+            self.y = Matrix("%y", 1, far_y)
+            self.a, self.b = Matrix("%b", self.far_b, 1), Matrix("%a", 1, far_a)
             self.m, self.n = self.n, self.m
         self.height, self.width = self._tile()
         again = self.m > self.height and self.n * self.k > DIRECT  # is it read again, from further away?
@@ -111,7 +119,7 @@ class _Writer(Dots, Tiles, Turning):
             self.ranged(size, step, self._strip)
         scratch = [(self.k * self.strip + self.lanes) * self.itemsize] if self.copies else []
         text = function(["%a", "%b", "%y", *["%s0"] * self.copies], [], self.code.text())
-        pointers = [*self.product.nodes[:2], self.product]
+        pointers = [*self.node.nodes[:2], self.node]
         return Written(text, self.code.declares, pointers, scratch, -(-size // step), self.calls)
 
     # ---- strips
@@ -120,8 +128,8 @@ class _Writer(Dots, Tiles, Turning):
         """Some columns of the result: tiles of full height, and what is left."""
         b, place = self.b, (column, 0)
         if self.copies:
-            if self.product.transposed[1]:
-                self.turn(Matrix("%b", self.k, 1), column, columns, "0", str(self.k), "%s0", self.strip)
+            if self.node.product.transposed[1]:
+                self.turn(Matrix("%b", self.far_b, 1), column, columns, "0", str(self.k), "%s0", self.strip)
             else:
                 self._copy(column, columns)
             b, place = Matrix("%s0", self.strip, 1), ("0", 0)

@@ -6,6 +6,7 @@ columns of its result.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -46,13 +47,13 @@ def duration(step: Step, graph: Graph) -> float:
     if isinstance(step, Kernel):
         sizes = [(node, graph.size(frozenset(node.layout) | node.over)) for node in step.nodes]
         return sum(cost(node) * size for node, size in sizes) / OPERATIONS
-    m, k, n = step.shape
-    return step.batch * m * k * n / MULTIPLICATIONS
+    return step.product.number * math.prod(step.product.shape) / MULTIPLICATIONS
 
 
-def by_rows(product: Node) -> bool:
+def by_rows(node: Node) -> bool:
     """Is a product cut along the rows of its result?"""
-    return product.shape[0] >= product.shape[2]
+    rows, _, columns = node.product.shape
+    return rows >= columns
 
 
 def rounds(
@@ -102,7 +103,10 @@ def _time(step: Step, graph: Graph) -> float:
 def _units(step: Step, units: Mapping[Step, int]) -> int:
     if step in units:
         return units[step]
-    return -(-max(step.shape[0], step.shape[2]) // GRAIN) if isinstance(step, Node) and step.kind == "gemm" else 1
+    if isinstance(step, Kernel) or step.kind != "gemm":
+        return 1
+    rows, _, columns = step.product.shape
+    return -(-max(rows, columns) // GRAIN)
 
 
 def shared(tasks: Round, threads: int) -> bool:

@@ -19,7 +19,7 @@ from written import Writer, check
 from tinygrad_dl.compiler.kernels import Kernels
 
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
-MATMUL, TRANSPOSE = ops.matmul, ops.transpose
+BROADCAST, MATMUL, TRANSPOSE = ops.broadcast_to, ops.matmul, ops.transpose
 
 
 @pytest.mark.parametrize("dtype", [F32, F64], ids=str)
@@ -47,6 +47,14 @@ def test_products_of_broadcast_batches() -> None:
     a, b, c, d = (w.input(rng.normal(size=s)) for s in ((3, 4, 5), (1, 5, 6), (5, 6), (2, 1, 5, 6)))
     found = [w(MATMUL, a, b), w(MATMUL, a, c), w(MATMUL, c, w(TRANSPOSE, b, axes=(0, 2, 1))), w(MATMUL, a, d)]
     check(w.program(*(w(np.add, y, 1) for y in found)), w.arrays)
+
+
+def test_products_of_repeated_rows_and_columns() -> None:
+    rng, w = np.random.default_rng(0), Writer()
+    a, b, row, column = (w.input(rng.normal(size=s)) for s in ((3, 4, 5), (3, 5, 6), (1, 5), (5, 1)))
+    rows, columns = w(BROADCAST, row, shape=(3, 4, 5)), w(BROADCAST, column, shape=(3, 5, 6))
+    found = [w(MATMUL, rows, b), w(MATMUL, a, columns), w(MATMUL, rows, columns)]
+    check(w.program(*(w(np.add, y, 1) for y in found)), w.arrays, parts=None)
 
 
 def test_products_with_vectors_stay_numpys() -> None:

@@ -21,7 +21,7 @@ from written import Writer, check
 from tinygrad_dl.compiler.axes import Node
 from tinygrad_dl.compiler.matrix_product import contiguous
 from tinygrad_dl.compiler.native import engine, packed, products
-from tinygrad_dl.compiler.native.codegen import Written
+from tinygrad_dl.compiler.native.calling import Written
 
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 MATMUL, RESHAPE, TRANSPOSE = ops.matmul, ops.reshape, ops.transpose

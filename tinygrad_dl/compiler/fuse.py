@@ -2,8 +2,9 @@
 
 A kernel runs over rows and columns, several axes collapsed into each where they always go together. One of the
 two is its inner loop: reductions along that one may be used inside the kernel (softmax along columns, batch norm
-along rows), all other reductions only leave it. What lies in memory is decided here as well: a cheap value that
-another kernel reads is computed again there.
+along rows), all other reductions only leave it. Where there are further axes outside of both, it runs once for each of
+their elements. What lies in memory is decided here as well: a cheap value that another kernel reads is computed again
+there.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ def cost(node: Node) -> int:
 @dataclass(slots=True, eq=False)
 class Kernel:
     """inputs: nodes that it reads from memory. nodes: what it computes, in order. outputs: what it stores.
-    columns_inside: the inner loop runs along the columns, else along the rows."""
+    columns_inside: the inner loop runs along the columns, else along the rows. batch: axes outside of both."""
 
+    batch: Axes
     rows: Axes
     columns: Axes
     columns_inside: bool
@@ -94,32 +96,41 @@ class _Group:
         return frozenset[Axis]().union(*self.signatures)
 
 
-Fit = tuple[Axes, Axes, bool]  # rows, columns, are the columns inside?
+Fit = tuple[Axes, Axes, Axes, bool]  # batch, rows, columns, are the columns inside?
 
 
 def _fit(group: _Group, graph: Graph) -> Fit | None:
     """How one loop nest computes the group, or None."""
     axes = collapsed(group.signatures, group.orders)
-    if axes is None or len(axes) > 2:
+    if axes is None or len(axes) > 3:
         return None
-    rows, columns = axes if len(axes) == 2 else ((), axes[0] if axes else ())
+    batch, rows, columns = ((), (), (), *axes)[-3:]
     if not columns:
-        return (), (), False
+        return (), (), (), False
+    if batch and not _is_batch(group, frozenset(batch)):
+        return None
     streams = graph.size(columns) > STREAMED
     inside = sum(n.over == frozenset(columns) for n in group.reduces)
     along = sum(n.over == frozenset(rows) for n in group.reduces)
     choices = (True, False) if (inside, streams) > (along, False) and rows else (False, True)
     for columns_inside in choices:
         if _legal(group, frozenset(rows), frozenset(columns), columns_inside, graph):
-            return rows, columns, columns_inside
+            return batch, rows, columns, columns_inside
     return None
+
+
+def _is_batch(group: _Group, batch: frozenset[Axis]) -> bool:
+    """Is nothing else done for one element of these axes than for another? Bits depend on where they are."""
+    over = frozenset[Axis]().union(*(node.over for node in group.reduces))
+    alike = all(batch <= frozenset(node.layout) and node.name != "bits" for node in group.nodes)
+    return alike and batch.isdisjoint(over)
 
 
 def _legal(group: _Group, rows: frozenset[Axis], columns: frozenset[Axis], inside: bool, graph: Graph) -> bool:
     inner, outer = (columns, rows) if inside else (rows, columns)
     full = inner | outer
     for node in group.reduces:
-        operand = frozenset(node.nodes[0].layout)
+        operand = full & frozenset(node.nodes[0].layout)
         if node.over == inner and operand == full:
             continue
         if node in group.reads or not outer or not outer <= node.over:

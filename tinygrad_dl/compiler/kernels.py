@@ -48,7 +48,9 @@ class Kernels:
     def ir(self) -> Iterator[str]:
         """Each kernel's function as LLVM IR, named `@NAME`."""
         late = set(self._plan.overwrites)
-        return (write_kernel(kernel, self.graph, late).text for kernel in self.found)
+        for kernel in self.found:
+            written = write_kernel(kernel, self.graph, late)
+            yield "\n".join([*written.calls, written.text])
 
 
 def _moved(step: Kernel | Node) -> set[Node]:

@@ -138,7 +138,7 @@ class Tracer:
         node = Node("map", basic_name(step), self.arguments(step), y.dtype)
         varies = {a for x in node.nodes for a in self.varies(x)}
         node.layout = tuple(a for a in own if a in varies)
-        if not self.is_flat(node.layout, node.nodes):
+        if not self.fits(node.layout, node.nodes):
             return False
         self.add(node)
         self.reads[y] = node, tuple(dims)
@@ -156,7 +156,7 @@ class Tracer:
         keeps = step.static.get("keepdims", False)
         lost = frozenset(a for a in over if a in varies)
         layout = tuple(found for a in left if a is not None and (found := self.axes.find(a)) in varies)
-        if (step.op.name == "prod" and times > 1) or not self.is_flat(layout, [node], [a for a in over if a in varies]):
+        if (step.op.name == "prod" and times > 1) or not self.fits(layout, [node], [a for a in over if a in varies]):
             return self.opaque(step)
         if node.dtype != y.dtype:
             node = self.derived("astype", [node], node, y.dtype)
@@ -169,11 +169,13 @@ class Tracer:
         self.reads[y] = node, kept
         return None
 
-    def is_flat(self, layout: Axes, nodes: Sequence[Node], over: Sequence[Axis] = ()) -> bool:
-        """Are all axes that an operation deals with rows and columns?"""
+    def fits(self, layout: Axes, nodes: Sequence[Node], over: Sequence[Axis] = ()) -> bool:
+        """Are all axes that an operation deals with rows and columns, and such as are outside of everything?"""
         layouts = [layout, *(tuple(self.axes.find(a) for a in node.layout) for node in nodes)]
         axes = collapsed([frozenset(over), *map(frozenset, layouts)], layouts)
-        return axes is not None and len(axes) <= 2
+        if axes is None or len(axes) > 3:
+            return False
+        return len(axes) < 3 or set(axes[0]) <= set(layout)
 
     def derived(self, name: str, args: list[Any], like: Node, dtype: np.dtype[Any]) -> Node:
         node = self.add(Node("map", name, args, dtype))
@@ -216,7 +218,7 @@ class Tracer:
         layout = [self.axes.find(a) for a in node.layout]
         if layout == own:
             return node
-        if layout == [a for a in own if a in layout] and self.is_flat(tuple(own), [node]):
+        if layout == [a for a in own if a in layout] and self.fits(tuple(own), [node]):
             node = self.add(Node("map", "copy", [node], x.dtype))
             node.layout = tuple(own)
             self.reads[x] = node, axes

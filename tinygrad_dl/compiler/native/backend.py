@@ -24,7 +24,8 @@ from ..program import Array, Instruction, Program, execute
 from ..straight import Straight
 from ..trace import trace_axes
 from . import driver, engine, pool
-from .codegen import Written, write_kernel
+from .calling import Written
+from .codegen import write_kernel
 from .driver import Tables
 from .labels import is_labels, write_labels
 from .operations import can_lower

@@ -8,6 +8,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ..axes import Node
+
+
+@dataclass(slots=True)
+class Written:
+    """A function: text that names it `@NAME`, what it declares, and its pointers in order."""
+
+    text: str
+    declares: set[str]
+    pointers: list[Node]
+    scratch: list[int]  # bytes of each further pointer
+    units: int  # rounds of the outer loop, 1 if they cannot be shared out
+    calls: Sequence[str] = ()  # whole texts of functions that it calls by their symbols
 
 
 def function(pointers: Sequence[str], numbers: Sequence[str], body: str) -> str:

@@ -18,7 +18,8 @@ import numpy as np
 from ..axes import Graph, Node
 from ..fuse import WIDEST, Kernel
 from . import operations
-from .calling import function
+from .batches import write_batch
+from .calling import Written, function
 from .ir import Lanes
 from .kernel_memory import KernelMemory
 from .operations import Register, lanes_of
@@ -36,18 +37,6 @@ class Piece:
     count: int | str
     width: int
     start: int | str
-
-
-@dataclass(slots=True)
-class Written:
-    """A kernel's function: text that names it `@NAME`, what it declares, and its pointers in order."""
-
-    text: str
-    declares: set[str]
-    pointers: list[Node]
-    scratch: list[int]  # bytes of each further pointer
-    units: int  # rounds of the outer loop, 1 if they cannot be shared out
-    calls: Sequence[str] = ()  # whole texts of functions that it calls by their symbols
 
 
 class _Writer(KernelMemory):
@@ -341,4 +330,10 @@ class _Writer(KernelMemory):
 
 def write_kernel(kernel: Kernel, graph: Graph, late: Iterable[Node] = ()) -> Written:
     """The text of a kernel. late: outputs that overwrite an input."""
-    return _Writer(kernel, graph, late).write()
+    one = _Writer(kernel, graph, late).write()
+    if not kernel.batch:
+        return one
+    batch = set(kernel.batch)
+    sizes = [graph.size([a for a in n.layout if a not in batch]) * n.dtype.itemsize for n in one.pointers]
+    apart = [size if batch <= set(n.layout) else 0 for n, size in zip(one.pointers, sizes, strict=True)]
+    return write_batch(one, [(graph.size(kernel.batch), apart)], ["%rows", "%columns"])

@@ -11,8 +11,7 @@ import numpy as np
 
 from ...nn import objectives
 from ..axes import Node
-from .calling import function
-from .codegen import Written
+from .calling import Written, function
 from .ir import Code, Lanes
 from .plan import Step
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from ..axes import Node
-from .calling import function, whole
-from .codegen import Written
+from .calling import Written, function, whole
 from .ir import Lanes
 from .matrices import INDEX, Matrix
 from .tiles import Tiles, tile_size

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..axes import Graph, Node
 from ..program import Array, Program
-from .codegen import Written
+from .calling import Written
 from .memory import ALIGNMENT, aligned, place
 from .plan import Plan, Step, root
 from .rounds import Round, Task

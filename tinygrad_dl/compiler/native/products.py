@@ -18,11 +18,11 @@ import math
 from ..axes import Node
 from ..matrix_product import Product
 from . import engine
-from .calling import function, whole
-from .codegen import Written
+from .batches import write_batch
+from .calling import Written, function
 from .dots import Dots
 from .ir import Lanes
-from .matrices import INDEX, Matrix, MatrixCode, Place
+from .matrices import INDEX, Matrix, Place
 from .packed import Packed, even
 from .tiles import Tiles, tile_size
 from .turning import Turning
@@ -47,35 +47,8 @@ def write_product(node: Node) -> Written:
     narrow = product.transposed == (False, True) and min(rows, columns) <= NARROW
     packed = all(product.transposed) or (_is_large(product) and not narrow)
     one = (Packed(node) if packed else _Writer(node)).write()
-    return _batch(node, one) if product.batch else one
-
-
-def _batch(node: Node, one: Written) -> Written:
-    """One product after another: the function of one is called with a table of where its factors are."""
-    body, text, batch = MatrixCode(node.dtype.itemsize), whole(one.text, one.declares), node.product.batch
-    code = body.code
-    bases = ["%a", "%b", "%y", *(f"%s{i}" for i in range(len(one.scratch)))]
-    places, table = (code.let(f"alloca [{len(bases)} x ptr]") for _ in "pt")
-
-    def entry(array: str, i: int) -> str:
-        return code.let(f"getelementptr ptr, ptr {array}, i64 {i}")
-
-    for i in range(len(bases)):
-        code.do(f"store ptr {entry(places, i)}, ptr {entry(table, i)}")
-
-    def each(number: str) -> None:
-        here = bases[:3]
-        for place, (count, distances) in reversed([*enumerate(batch)]):
-            index = code.binary("urem", INDEX, number, count) if place else number
-            here = [body.after(base, index, far) for base, far in zip(here, distances, strict=True)]
-            number = code.binary("udiv", INDEX, number, count) if place else number
-        for i, base in enumerate([*here, *bases[3:]]):
-            code.do(f"store ptr {base}, ptr {entry(places, i)}")
-        body.call(text, f"ptr {table}", "i64 0", f"i64 {one.units}")
-
-    body.loop("%first", "%last", each)
-    whole_text, calls = function(bases, [], code.text()), [*one.calls, *body.calls]
-    return Written(whole_text, code.declares, one.pointers, one.scratch, node.product.number, calls)
+    size = node.dtype.itemsize
+    return write_batch(one, [(n, [far * size for far in f]) for n, f in product.batch]) if product.batch else one
 
 
 class _Writer(Dots, Tiles, Turning):

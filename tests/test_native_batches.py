@@ -1,4 +1,4 @@
-"""Batches of matrix products in the native backend, in whatever order their axes lie in memory."""
+"""Batches in the native backend: of matrix products, in whatever order their axes lie in memory, and of kernels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygrad_dl as tg
-from tinygrad_dl import ops
+from tinygrad_dl import nn, ops
 
 pytest.importorskip("llvmlite")
 
@@ -19,7 +19,7 @@ from written import Writer, check
 from tinygrad_dl.compiler.kernels import Kernels
 
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
-BROADCAST, MATMUL, TRANSPOSE = ops.broadcast_to, ops.matmul, ops.transpose
+BROADCAST, MATMUL, SUM, TRANSPOSE = ops.broadcast_to, ops.matmul, ops.sum, ops.transpose
 
 
 @pytest.mark.parametrize("dtype", [F32, F64], ids=str)
@@ -178,3 +178,94 @@ def test_batches_that_are_turned_otherwise_or_broadcast_are_no_single_product() 
         for _ in range(3):
             for got, expected in zip(compiled(a, b, c), want, strict=True):
                 np.testing.assert_allclose(got.numpy(), expected, rtol=1e-12, atol=1e-12)
+
+
+# ---- kernels
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 7), (2, 40, 33), (2, 3, 4, 5), (4, 1, 6), (1, 5, 3), (70, 2, 130)], ids=str)
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+def test_reductions_of_an_axis_in_the_middle(shape: tuple[int, ...], dtype: Any) -> None:
+    """They are used inside their kernel, leave it, and are broadcast to all that they come from."""
+    rng, w, y = np.random.default_rng(0), Writer(), []
+    x = w.input(rng.normal(size=shape).astype(dtype))
+    shift = w.input(rng.normal(size=shape[2:]).astype(dtype))
+    for op in (SUM, ops.max, ops.min, ops.prod):
+        y.append(w(op, w(np.add, w(np.exp, x), shift), axis=1, keepdims=op is not SUM))
+    peak = w(np.exp, w(np.subtract, x, w(ops.max, x, axis=1, keepdims=True)))
+    softmax = w(np.divide, peak, w(SUM, peak, axis=1, keepdims=True))
+    mask = w(np.greater, softmax, w(ops.max, softmax, axis=tuple(range(1, len(shape))), keepdims=True))
+    check(w.program(*y, softmax, mask, w(np.sqrt, w(SUM, softmax, axis=(1,)))), w.arrays, tolerance=3e-6)
+
+
+def test_what_is_read_for_each_of_a_batch_and_what_for_all() -> None:
+    rng, w = np.random.default_rng(0), Writer()
+    x, rows, columns, each, row = (
+        w.input(rng.normal(size=s)) for s in ((3, 4, 5), (4, 5), (3, 1, 5), (3, 1, 1), (3, 4, 1))
+    )
+    y = w(np.add, w(np.multiply, x, rows), w(np.subtract, w(np.exp, columns), each))
+    native = check(w.program(y, w(SUM, w(np.multiply, y, row), axis=(1, 2)), w(SUM, y, axis=1)), w.arrays)
+    assert native.kernels == 1
+
+
+@pytest.mark.parametrize("backend", ["native", "numpy"])
+def test_masks_of_a_dropout_before_a_sum_over_the_middle(backend: str) -> None:
+    """A mask depends on where in all of the array an element is, not in its part of the batch."""
+    x = tg.tensor(np.ones((6, 5, 8)))
+
+    def step(x: Any) -> Any:
+        return tg.nn.functional.dropout(x, 0.5).sum(axis=1)
+
+    function = tg.compile(step, backend=backend)
+    function(x)
+    for seed in range(3):
+        tg.seed(seed)
+        want = step(x).numpy()
+        tg.seed(seed)
+        np.testing.assert_array_equal(function(x).numpy(), want)
+
+
+def test_a_state_that_a_batch_of_kernels_writes_over() -> None:
+    rng = np.random.default_rng(0)
+    start, x = rng.normal(size=(3, 4, 5)), rng.normal(size=(3, 4, 5))
+    found = []
+    for backend in (None, "native", "numpy"):
+        state = nn.Parameter(start.copy())
+
+        def step(x: Any, state: Any = state) -> Any:
+            with tg.no_grad():
+                state.assign(state * 0.9 + (x * state).mean(axis=1, keepdims=True))
+                return state.sum(axis=(1, 2))
+
+        function = step if backend is None else tg.compile(step, backend=backend)
+        found.append([function(tg.tensor(x * i)).numpy() for i in range(4)] + [state.detach().numpy()])
+    for got in found[1:]:
+        for one, other in zip(got, found[0], strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-12)
+
+
+@st.composite
+def programs(draw: Any) -> Any:
+    """Elementwise operations and reductions of arrays of three and four axes, broadcast along any of them."""
+    sizes = draw(st.lists(st.integers(1, 5), min_size=3, max_size=4))
+    rng, w = np.random.default_rng(draw(st.integers(0, 99))), Writer()
+    values = [w.input(rng.normal(size=sizes))]
+    for _ in range(draw(st.integers(1, 2))):
+        values.append(w.input(rng.normal(size=[n if draw(st.booleans()) else 1 for n in sizes])))
+    for _ in range(draw(st.integers(2, 7))):
+        x, y = draw(st.sampled_from(values)), draw(st.sampled_from(values))
+        axes = tuple(draw(st.sets(st.integers(0, len(sizes) - 1), min_size=1)))
+        op = draw(st.sampled_from([np.add, np.multiply, np.minimum, np.tanh, SUM, ops.max]))
+        if op in (SUM, ops.max):
+            values.append(w(op, x, axis=axes, keepdims=True))
+        else:
+            values.append(w(np.tanh, x) if op is np.tanh else w(op, w(np.tanh, x), y))
+    outputs = draw(st.sets(st.integers(0, len(values) - 1), min_size=1, max_size=3))
+    return w, [values[i] for i in sorted({*outputs, len(values) - 1})]
+
+
+@given(programs())
+@settings(max_examples=150)
+def test_programs_of_several_axes(found: Any) -> None:
+    w, outputs = found
+    check(w.program(*outputs), w.arrays, tolerance=1e-10, parts=None)

@@ -68,6 +68,7 @@ class _Group:
     maps: set[frozenset[Axis]] = field(default_factory=set)
     reduces: list[Node] = field(default_factory=list)
     reads: set[Node] = field(default_factory=set)
+    counts: bool = False  # does something depend on where in its array an element is?
 
     def add(self, node: Node) -> None:
         self.nodes.append(node)
@@ -76,6 +77,7 @@ class _Group:
             if len(n.layout) > 1:
                 self.orders.add(n.layout)
         self.reads.update(node.nodes)
+        self.counts |= node.name == "bits"
         if node.kind == "reduce":
             self.signatures.add(node.over)
             self.reduces.append(node)
@@ -90,6 +92,7 @@ class _Group:
             self.maps | other.maps,
             self.reduces + other.reduces,
             self.reads | other.reads,
+            self.counts or other.counts,
         )
 
     def axes(self) -> frozenset[Axis]:
@@ -120,10 +123,10 @@ def _fit(group: _Group, graph: Graph) -> Fit | None:
 
 
 def _is_batch(group: _Group, batch: frozenset[Axis]) -> bool:
-    """Is nothing else done for one element of these axes than for another? Bits depend on where they are."""
+    """Is the same done for each element of these axes, and all of it for one at a time?"""
     over = frozenset[Axis]().union(*(node.over for node in group.reduces))
-    alike = all(batch <= frozenset(node.layout) and node.name != "bits" for node in group.nodes)
-    return alike and batch.isdisjoint(over)
+    made = [*group.maps, *(frozenset(node.layout) for node in group.reduces)]
+    return not group.counts and batch.isdisjoint(over) and all(batch <= axes for axes in made)
 
 
 def _legal(group: _Group, rows: frozenset[Axis], columns: frozenset[Axis], inside: bool, graph: Graph) -> bool:

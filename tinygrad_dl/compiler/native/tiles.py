@@ -39,20 +39,20 @@ class Tiles(MatrixCode):
         code, one, kinds = self.code, Lanes(self.kind), self.kinds(columns)
         places = [(i, j) for i in range(rows) for j in range(len(kinds))]
 
-        def add(at: str, carried: list[str]) -> list[str]:
-            here, *sums = carried
+        def add(_: str, carried: list[str]) -> list[str]:
+            here, there, *sums = carried
             for line in range(0, rows if ahead else 0, LINE // self.itemsize):
                 code.fetch(self.step(here, ahead * a.column + line), cache=3)
             numbers = Matrix(here, a.row, a.column)
-            vectors = [
-                self.load(lanes, b, (at, 0), (column[0], column[1] + j * self.lanes)) for j, lanes in enumerate(kinds)
-            ]
+            row = Matrix(there, b.row, b.column)
+            vectors = [self.load(lanes, row, ("0", 0), ("0", j * self.lanes)) for j, lanes in enumerate(kinds)]
             xs = [self.load(one, numbers, ("0", i), ("0", 0)) for i in range(rows)]
             spread = {(i, lanes): code.spread(lanes, xs[i]) for i in range(rows) for lanes in set(kinds)}
             after = [
                 code.fma(kinds[j], spread[i, kinds[j]], vectors[j], s) for (i, j), s in zip(places, sums, strict=True)
             ]
-            return [code.opaque(self.step(here, a.column)), *after]
+            return [code.opaque(self.step(here, a.column)), code.opaque(self.step(there, b.row)), *after]
 
-        carried = [POINTER] + [kinds[j] for _, j in places]
-        return self.carried(depth, carried, [code.opaque(a.pointer), *y], add, 1)[1:]
+        carried = [POINTER, POINTER] + [kinds[j] for _, j in places]
+        start = [code.opaque(a.pointer), code.opaque(self.address(b, ("0", 0), column))]
+        return self.carried(depth, carried, [*start, *y], add, 1)[2:]

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .peers import ADAM_EPS, EPS, FIRST, RATE, SECOND, Case, Elementwise, Inference, Network, Parameters
+from .peers import ADAM_EPS, EPS, FIRST, RATE, SECOND, Case, Elementwise, Inference, Network, Parameters, Transformer
 from .timing import Contestant
 
 
@@ -106,6 +106,46 @@ def _elementwise(case: Elementwise) -> Contestant:
     return Contestant(lambda: both(x, w, b, weights), _arrays)
 
 
+def _norm(x: Any, scale: Any, shift: Any) -> Any:
+    centred = x - x.mean(-1, keepdims=True)
+    return centred * jax.lax.rsqrt((centred * centred).mean(-1, keepdims=True) + EPS) * scale + shift
+
+
+def _block(params: Any, x: Any, heads: int) -> Any:
+    """A block of a transformer, and a classifier behind it."""
+
+    def linear(name: str, x: Any) -> Any:
+        return x @ params[name] + params[name + " bias"]
+
+    y = _norm(x, *params["norms"][0])
+    query, key, value = (
+        linear(name, y).reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3) for name in ("query", "key", "value")
+    )
+    weights = jax.nn.softmax(query @ key.swapaxes(-1, -2) / query.shape[-1] ** 0.5, axis=-1)
+    x = x + linear("mix", (weights @ value).transpose(0, 2, 1, 3).reshape(x.shape))
+    hidden = jax.nn.gelu(linear("up", _norm(x, *params["norms"][1])), approximate=True)
+    return linear("classes", (x + linear("down", hidden)).mean(1))
+
+
+def _transformer(case: Transformer) -> Contestant:
+    def step(state: Any, x: Any, y: Any) -> Any:
+        params, first, second, count = state
+
+        def loss_of(params: Any) -> Any:
+            scores = _block(params, x, case.heads)
+            return -jnp.take_along_axis(jax.nn.log_softmax(scores), y[:, None], 1).mean()
+
+        loss, gradients = jax.value_and_grad(loss_of)(params)
+        params, first, second = _adam_step(params, gradients, first, second, count + 1)
+        return (params, first, second, count + 1), loss
+
+    params: dict[str, Any] = {name: jnp.asarray(weight.T) for name, weight in case.weights().items()}
+    params |= {f"{name} bias": jnp.zeros(len(weight)) for name, weight in case.weights().items()}
+    params["norms"] = [(jnp.ones(case.width), jnp.zeros(case.width)) for _ in range(2)]
+    state = (params, _zeros(params), _zeros(params), jnp.asarray(0.0))
+    return _stateful(step, state, *(jnp.asarray(a) for a in case.data()))
+
+
 def _adam(case: Parameters) -> Contestant:
     def step(state: Any, gradient: Any) -> Any:
         value, first, second, count = state
@@ -125,6 +165,8 @@ def make(variant: str, case: Case) -> Contestant | None:
             return _inference(network)
         case Elementwise():
             return _elementwise(case)
+        case Transformer():
+            return _transformer(case)
         case Parameters():
             return _adam(case)
     return None

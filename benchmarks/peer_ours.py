@@ -10,7 +10,7 @@ import numpy as np
 import tinygrad_dl as tg
 from tinygrad_dl import nn, optim
 
-from .peers import EPS, RATE, Case, Deep, Elementwise, Inference, Network, Parameters
+from .peers import EPS, RATE, Case, Deep, Elementwise, Inference, Network, Parameters, Transformer
 from .timing import Contestant
 
 F = nn.functional
@@ -88,6 +88,46 @@ def _elementwise(case: Elementwise, compiled: Callable[[Any], Any]) -> Contestan
     return Contestant(lambda: step(x, w, b, weights), _arrays)
 
 
+class _Norm(nn.Module):
+    """Layer norm."""
+
+    def __init__(self, width: int) -> None:
+        self.scale, self.shift = nn.Parameter(np.ones(width, np.float32)), nn.Parameter(np.zeros(width, np.float32))
+
+    def forward(self, x: Any) -> Any:
+        centred = x - x.mean(axis=-1, keepdims=True)
+        return centred / np.sqrt(np.square(centred).mean(axis=-1, keepdims=True) + EPS) * self.scale + self.shift
+
+
+class _Block(nn.Module):
+    """A block of a transformer, and a classifier behind it."""
+
+    def __init__(self, case: Transformer) -> None:
+        self.heads, self.norms = case.heads, [_Norm(case.width) for _ in range(2)]
+        self.layers = {name: nn.Linear(*weight.shape[::-1]) for name, weight in case.weights().items()}
+        for name, weight in case.weights().items():
+            self.layers[name].weight.assign(weight)
+
+    def forward(self, x: Any) -> Any:
+        x = x + self.attention(self.norms[0](x))
+        hidden = F.gelu(self.layers["up"](self.norms[1](x)), "tanh")
+        return self.layers["classes"]((x + self.layers["down"](hidden)).mean(axis=1))
+
+    def attention(self, x: Any) -> Any:
+        size = x.shape[-1] // self.heads
+        query, key, value = (
+            self.layers[name](x).reshape(*x.shape[:2], self.heads, size).transpose(0, 2, 1, 3)
+            for name in ("query", "key", "value")
+        )
+        weights = F.softmax(query @ key.swapaxes(-1, -2) / size**0.5, axis=-1)
+        return self.layers["mix"]((weights @ value).transpose(0, 2, 1, 3).reshape(x.shape))
+
+
+def _transformer(case: Transformer, compiled: Callable[[Any], Any]) -> Contestant:
+    step, (x, y) = _train(_Block(case), compiled), (tg.tensor(a) for a in case.data())
+    return Contestant(lambda: step(x, y), _arrays)
+
+
 def _adam(case: Parameters, compiled: Callable[[Any], Any]) -> Contestant:
     value, gradient = case.data()
     parameter = nn.Parameter(value)
@@ -131,6 +171,8 @@ def make(variant: str, case: Case) -> Contestant | None:
             return _inference(network, compiled)
         case Elementwise():
             return _elementwise(case, compiled)
+        case Transformer():
+            return _transformer(case, compiled)
         case Parameters():
             return _adam(case, compiled)
         case Deep():

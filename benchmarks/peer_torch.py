@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from .peers import EPS, RATE, Case, Elementwise, Inference, Network, Parameters
+from .peers import EPS, RATE, Case, Elementwise, Inference, Network, Parameters, Transformer
 from .timing import Contestant
+
+_ATTENTION = ("query", "key", "value")
 
 
 def _arrays(result: Any) -> list[Any]:
@@ -38,10 +40,33 @@ def _model(network: Network) -> Any:
     return torch.nn.Sequential(*layers)
 
 
-def _training(network: Network, variant: str) -> Contestant:
-    model = _model(network)
+class _Block(torch.nn.Module):
+    """A block of a transformer, and a classifier behind it; attention as PyTorch has it fused."""
+
+    def __init__(self, case: Transformer) -> None:
+        super().__init__()
+        self.heads, weights = case.heads, case.weights()
+        self.norms = torch.nn.ModuleList(torch.nn.LayerNorm(case.width, eps=EPS) for _ in range(2))
+        self.layers = torch.nn.ModuleDict({name: torch.nn.Linear(*w.shape[::-1]) for name, w in weights.items()})
+        with torch.no_grad():
+            for name, weight in weights.items():
+                self.layers[name].weight.copy_(torch.from_numpy(weight))
+                self.layers[name].bias.zero_()
+
+    def forward(self, x: Any) -> Any:
+        x = x + self.attention(self.norms[0](x))
+        hidden = F.gelu(self.layers["up"](self.norms[1](x)), approximate="tanh")
+        return self.layers["classes"]((x + self.layers["down"](hidden)).mean(1))
+
+    def attention(self, x: Any) -> Any:
+        split = (self.layers[name](x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for name in _ATTENTION)
+        return self.layers["mix"](F.scaled_dot_product_attention(*split).transpose(1, 2).reshape(x.shape))
+
+
+def _training(case: Network | Transformer, variant: str) -> Contestant:
+    model = _model(case) if isinstance(case, Network) else _Block(case)
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE, fused=variant != "eager")
-    x, y = (torch.from_numpy(a) for a in network.data())
+    x, y = (torch.from_numpy(a) for a in case.data())
     forward = _compiled(variant, lambda x, y: F.cross_entropy(model(x), y))
 
     def step() -> Any:
@@ -95,7 +120,7 @@ def _adam(case: Parameters, variant: str) -> Contestant:
 def make(variant: str, case: Case) -> Contestant | None:
     """The step of a case; variant: "eager", "fused" or "compile"."""
     match case:
-        case Network():
+        case Network() | Transformer():
             return _training(case, variant)
         case Inference(network) if variant != "fused":
             return _inference(network, variant)

@@ -88,6 +88,32 @@ class Elementwise:
 
 
 @dataclass(frozen=True)
+class Transformer:
+    """A training step of one block: attention of some heads, and two Linear with gelu between, each behind a layer norm
+    and added to what it is given; then the mean over positions, Linear, cross-entropy, Adam."""
+
+    batch: int
+    positions: int
+    width: int
+    heads: int
+
+    def weights(self) -> dict[str, Array]:
+        """Of every Linear, (out, in); all have biases, which start at zero."""
+        rng, n = np.random.default_rng(0), self.width
+        shapes = dict.fromkeys(("query", "key", "value", "mix"), (n, n))
+        shapes |= {"up": (4 * n, n), "down": (n, 4 * n), "classes": (10, n)}
+        return {k: (rng.normal(size=s) / s[1] ** 0.5).astype(np.float32) for k, s in shapes.items()}
+
+    def data(self) -> tuple[Array, Array]:
+        rng = np.random.default_rng(1)
+        x = rng.normal(size=(self.batch, self.positions, self.width)).astype(np.float32)
+        return x, rng.integers(0, 10, self.batch)
+
+    def checked(self) -> Transformer:
+        return self
+
+
+@dataclass(frozen=True)
 class Parameters:
     """Adam alone, over one long parameter with a gradient that stays."""
 
@@ -110,7 +136,7 @@ class Deep:
     width: int = 64
 
 
-Case = Network | Inference | Elementwise | Parameters | Deep
+Case = Network | Inference | Elementwise | Transformer | Parameters | Deep
 
 DIGITS = Network((64, 128, 64, 10), 64)
 MIDDLE = Network((784, 512, 256, 10), 128)
@@ -118,6 +144,7 @@ WIDE = Network((784, 2048, 2048, 10), 512)
 SOFTMAX = Network((784, 10), 256, dropout=0.0)
 INFERENCE = Inference(replace(DIGITS, batch=1))
 ELEMENTWISE = Elementwise(4096, 1024)
+TRANSFORMER = Transformer(16, 64, 128, 4)
 ADAM = Parameters(50_000_000)
 CASES: dict[str, Case] = {
     "64-128-64-10, batch 64": DIGITS,
@@ -127,6 +154,7 @@ CASES: dict[str, Case] = {
     "inference 64-128-64-10, batch 1": INFERENCE,
     "gelu and layer norm, 4096 × 1024": ELEMENTWISE,
     "Adam over 50 million parameters": ADAM,
+    "transformer block, 16 × 64 × 128, 4 heads": TRANSFORMER,
 }
 
 COMPILED, EAGER = "tinygrad_dl, compiled", "tinygrad_dl, eager"

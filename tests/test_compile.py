@@ -356,6 +356,6 @@ def test_every_tensor_of_a_compiled_step_is_whole():
 
     for _ in range(3):
         step(tg.tensor(np.ones(3, np.float32)))
-    living = [o for o in gc.get_objects() if isinstance(o, Handle)]
+    living = [o for o in gc.get_objects() if issubclass(type(o), Handle)]  # others may warn when asked for a class
     assert any(o is weight for o in living)
     assert all(hasattr(o, name) for o in living for name in ("data", "node", "name", "_grad"))

@@ -333,3 +333,18 @@ def test_precisions(dtype):
         assert (y.dtype, g.dtype) == (dtype, dtype), name
         np.testing.assert_allclose(y.data, expected.data, rtol=tolerance, atol=tolerance, err_msg=name)
         np.testing.assert_allclose(g.data, slope.data, rtol=tolerance, atol=tolerance, err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64, np.uint64])
+@pytest.mark.parametrize("table", [(5, 300), (5, 2, 3), (5, 1), (5, 0), (5,)], ids=str)
+@pytest.mark.parametrize("shape", [(), (0,), (40,), (2, 3)], ids=str)
+def test_gradients_of_rows_that_are_named_again(shape, table, dtype):
+    """As NumPy adds them up, number by number; -1 is the last row, in whatever dtype an index is."""
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0 if dtype in (np.uint8, np.uint64) else -5, 5, shape).astype(dtype)
+    x = tg.tensor(rng.normal(size=table).astype(np.float32), requires_grad=True)
+    g = rng.normal(size=(*shape, *table[1:])).astype(np.float32)
+    x[rows].backward(g)
+    want = np.zeros(table, np.float32)
+    np.add.at(want, rows, g)
+    np.testing.assert_array_equal(x.grad.numpy(), want)

@@ -6,6 +6,7 @@ integers, slices, `...` and None are static.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,6 +49,11 @@ def _scatter_add(g: Any, *indices: Any, index: tuple[Any, ...], shape: tuple[int
     where = _fill(index, indices)
     if all(i.dtype == bool for i in indices):  # no element is named twice
         out[where] = g
+    elif index == (ARRAY,) and out.ndim > 1:
+        # A table's rows, as of an embedding: to name each number takes NumPy a half to a sixth of the time.
+        (rows,), size = indices, math.prod(shape[1:])
+        numbers = rows.astype(np.intp).reshape(-1, 1) * size + np.arange(size)
+        np.add.at(out.reshape(-1), numbers.reshape(-1), np.broadcast_to(g, rows.shape + out.shape[1:]).reshape(-1))
     else:
         np.add.at(out, where, g)
     return out

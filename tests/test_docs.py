@@ -41,6 +41,17 @@ def test_code_blocks_run(page, tmp_path, monkeypatch):
     run(BLOCK.findall(page.read_text("utf-8")), page.name, tmp_path, monkeypatch)
 
 
+def test_the_text_of_a_compiled_layer_is_what_is_written_now(tmp_path, monkeypatch, capsys):
+    page = (ROOT / "docs" / "compile.md").read_text("utf-8")
+    run([*BLOCK.findall(page), "print(layer.source)"], "compile.md", tmp_path, monkeypatch)
+    written = capsys.readouterr().out.splitlines()
+    shown = [
+        text for text in re.findall(r"^```text\n(.*?)^```", page, re.S | re.M) if "np.matmul" in text or "fcmp" in text
+    ]
+    assert len(shown) == 2
+    assert [line for text in shown for line in text.splitlines() if line not in written] == []
+
+
 def test_the_notebook_is_the_first_chapter_and_runs(tmp_path, monkeypatch):
     module = runpy.run_path(str(ROOT / "docs" / "_ext" / "notebook.py"))
     kept = module["NOTEBOOK"].read_text("utf-8")

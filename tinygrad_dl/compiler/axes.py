@@ -29,17 +29,7 @@ class Node:
     product: what a matrix product computes. A third argument of one is another, to whose memory it is added.
     instruction: what NumPy runs for an opaque node."""
 
-    __slots__ = (
-        "args",
-        "dtype",
-        "instruction",
-        "kind",
-        "layout",
-        "name",
-        "number",
-        "over",
-        "product",
-    )
+    __slots__ = ("args", "dtype", "instruction", "kind", "layout", "name", "number", "over", "product")
 
     def __init__(self, kind: str, name: str, args: Sequence[Any], dtype: np.dtype[Any]) -> None:
         self.kind, self.name, self.args, self.dtype = kind, name, tuple(args), dtype

@@ -60,8 +60,9 @@ class Native:
             self.plan = plan(program, self.graph, fused)
             self.kernels = len(fused.kernels)
             self.places = Places(program, self.graph, self.plan)
+            late = set(self.plan.overwrites)
             for kernel in fused.kernels:
-                written[kernel] = write_kernel(kernel, self.graph, set(self.plan.overwrites))
+                written[kernel] = write_kernel(kernel, self.graph, late)
                 code[kernel] = _begun(compilation, written[kernel])
             units = {step: w.units for step, w in written.items()}
             self.rounds = rounds(self.plan.order, self.plan.overwrites, self.graph, units, self.threads)

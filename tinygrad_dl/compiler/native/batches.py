@@ -9,9 +9,7 @@ import math
 from collections.abc import Sequence
 
 from .calling import Written, function, symbol, whole
-from .ir import Code, Lanes
-
-_INDEX = Lanes("i64")
+from .ir import INDEX, Code
 
 
 def write_batch(one: Written, batch: Sequence[tuple[int, Sequence[int]]], numbers: Sequence[str] = ()) -> Written:
@@ -33,8 +31,8 @@ def write_batch(one: Written, batch: Sequence[tuple[int, Sequence[int]]], number
     def part(number: str, _: list[str]) -> list[str]:
         here = bases
         for place, (count, distances) in reversed([*enumerate(batch)]):
-            index = code.binary("urem", _INDEX, number, count) if place else number
-            number = code.binary("udiv", _INDEX, number, count) if place else number
+            index = code.binary("urem", INDEX, number, count) if place else number
+            number = code.binary("udiv", INDEX, number, count) if place else number
             moved = [_after(code, base, far, index) for base, far in zip(here, distances, strict=False)]
             here = [*moved, *here[len(moved) :]]
         for i, base in enumerate(here):
@@ -52,4 +50,4 @@ def _after(code: Code, base: str, distance: int, index: str) -> str:
     """So many distances behind a pointer."""
     if not distance:
         return base
-    return code.let(f"getelementptr i8, ptr {base}, i64 {code.binary('mul', _INDEX, index, distance)}")
+    return code.let(f"getelementptr i8, ptr {base}, i64 {code.binary('mul', INDEX, index, distance)}")

@@ -20,7 +20,7 @@ from ..fuse import WIDEST, Kernel
 from . import operations
 from .batches import write_batch
 from .calling import Written, function
-from .ir import Lanes
+from .ir import INDEX, Lanes
 from .kernel_memory import KernelMemory
 from .operations import Register, lanes_of
 from .schedule import FUNCTION, INNER, OUTER, Schedule
@@ -107,8 +107,8 @@ class _Writer(KernelMemory):
         self.width = piece.width
         self.column = str(piece.start)
         if piece.count not in (1, "%once"):
-            offset = self.code.binary("mul", Lanes("i64"), index, piece.width)
-            self.column = offset if piece.start == 0 else self.code.binary("add", Lanes("i64"), offset, self.column)
+            offset = self.code.binary("mul", INDEX, index, piece.width)
+            self.column = offset if piece.start == 0 else self.code.binary("add", INDEX, offset, self.column)
 
     # ---- the loop nest
 
@@ -139,7 +139,7 @@ class _Writer(KernelMemory):
                 self.enter(OUTER)
                 self.partial.update(zip(keys, carried, strict=True))  # noqa: B023
                 if kernel.columns_inside:
-                    self.row = code.binary("add", Lanes("i64"), index, "%first") if self.shared else index
+                    self.row = code.binary("add", INDEX, index, "%first") if self.shared else index
                 else:
                     self.tile_at(piece, index)
                 self.outer_body(pieces if kernel.columns_inside else [], number)
@@ -297,7 +297,7 @@ class _Writer(KernelMemory):
         first = self.index(node) or "0"
         even = width % 2 == 0 and (not self.down or self.columns % 2 == 0)
         lanes = Lanes("i64", width // 2 if even else width)
-        start = code.binary("lshr", Lanes("i64"), first, 1) if even else first
+        start = code.binary("lshr", INDEX, first, 1) if even else first
         place = self.spread(start, lanes)
         number = place if even else code.binary("lshr", lanes, place, 1)
         z = code.binary("mul", lanes, code.binary("add", lanes, number, 1), _GAMMA)
@@ -316,7 +316,7 @@ class _Writer(KernelMemory):
         """start, start + 1, ..."""
         if lanes.width == 1:
             return start
-        first = operations.splat(self.code, Register(start, Lanes("i64"), _WORD), lanes.width)
+        first = operations.splat(self.code, Register(start, INDEX, _WORD), lanes.width)
         steps = ", ".join(f"i64 {i}" for i in range(lanes.width))
         return self.code.binary("add", lanes, first.name, f"<{steps}>")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .ir import Lanes
-from .matrices import INDEX, Matrix, MatrixCode
+from .ir import INDEX, Lanes
+from .matrices import Matrix, MatrixCode
 
 
 class Dots(MatrixCode):

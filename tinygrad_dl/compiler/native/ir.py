@@ -85,6 +85,9 @@ class Lanes:
         return x if isinstance(x, str) else self.constant(x)
 
 
+INDEX = Lanes("i64")
+
+
 def _to_single(x: float) -> float:
     try:
         return float(struct.unpack("f", struct.pack("f", x))[0])

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..axes import Node
 from ..fuse import Kernel
-from .ir import Code, Lanes
+from .ir import INDEX, Code, Lanes
 from .operations import Register, lanes_of
 
 # Bytes that a kernel reads from which on it fetches ahead, and how far. Of the time without, Adam over 50 million
@@ -52,8 +52,8 @@ class KernelMemory:
 
     def full_index(self, row: str, stride: str, column: str | None = None) -> str:
         column = self.column if column is None else column
-        start = self.code.binary("mul", Lanes("i64"), row, stride)
-        return start if column == "0" else self.code.binary("add", Lanes("i64"), start, column)
+        start = self.code.binary("mul", INDEX, row, stride)
+        return start if column == "0" else self.code.binary("add", INDEX, start, column)
 
     def address(self, lanes: Lanes, pointer: str, index: str | None) -> str:
         if index in (None, "0"):

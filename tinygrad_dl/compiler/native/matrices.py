@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from . import engine
 from .calling import symbol
-from .ir import Code, Lanes
+from .ir import INDEX, Code, Lanes
 
-INDEX = Lanes("i64")
 POINTER = Lanes("ptr")
 Place = tuple[str, int]  # along an axis: a register, and a number besides
 

@@ -14,8 +14,8 @@ from functools import cache
 
 from ..axes import Node
 from .calling import Written, function, whole
-from .ir import Lanes
-from .matrices import INDEX, Matrix
+from .ir import INDEX, Lanes
+from .matrices import Matrix
 from .tiles import Tiles, tile_size
 from .turning import Turning
 

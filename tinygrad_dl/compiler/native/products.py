@@ -21,8 +21,8 @@ from . import engine
 from .batches import write_batch
 from .calling import Written, function
 from .dots import Dots
-from .ir import Lanes
-from .matrices import INDEX, Matrix, Place
+from .ir import INDEX, Lanes
+from .matrices import Matrix, Place
 from .packed import Packed, even
 from .tiles import Tiles, tile_size
 from .turning import Turning

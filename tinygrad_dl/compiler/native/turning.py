@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from .ir import Code, Lanes
-from .matrices import INDEX, Matrix, MatrixCode
+from .ir import INDEX, Code, Lanes
+from .matrices import Matrix, MatrixCode
 
 
 class Turning(MatrixCode):

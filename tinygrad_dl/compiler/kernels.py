@@ -46,7 +46,7 @@ class Kernels:
         return sum(self.graph.size(n.layout) * n.dtype.itemsize for step in self._plan.order for n in _moved(step))
 
     def ir(self) -> Iterator[str]:
-        """Each kernel's function as LLVM IR, named `@NAME`."""
+        """Each kernel's function as LLVM IR, named `@NAME`; before one that calls another for each of a batch, that."""
         late = set(self._plan.overwrites)
         for kernel in self.found:
             written = write_kernel(kernel, self.graph, late)

@@ -19,16 +19,22 @@ Line = tuple[CodeType, int]
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
-
 USER_FILES: set[str] = set()  # files met so far that are not this package's: a look costs 0.03 µs
+_OWN_FILES: set[str] = set()  # those that are: `startswith` costs three looks, and a call may be 20 frames deep
 
 
 def user_frame(frame: FrameType) -> FrameType:
     """The innermost frame, from this one outwards, that is not this package's."""
-    while frame.f_code.co_filename.startswith(_PACKAGE) and frame.f_back is not None:
+    while True:
+        file = frame.f_code.co_filename
+        if file not in _OWN_FILES:
+            if not file.startswith(_PACKAGE):
+                USER_FILES.add(file)
+                return frame
+            _OWN_FILES.add(file)
+        if frame.f_back is None:  # a thread that begins in this package
+            return frame
         frame = frame.f_back
-    USER_FILES.add(frame.f_code.co_filename)
-    return frame
 
 
 def user_line(depth: int = 1) -> Line:

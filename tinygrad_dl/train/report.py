@@ -106,10 +106,7 @@ def _cell(value: Any) -> str:
 
 def _inline(svg: str, prefix: str) -> str:
     """An SVG file as an element of a page, with names of its own: two pictures share one page."""
-    element = svg[svg.index("<svg") :]
-    for name in set(re.findall(r'\bid="([^"]+)"', element)):
-        element = re.sub(rf'(id="|href="#|url\(#){re.escape(name)}(?=["\)])', rf"\g<1>{prefix}-{name}", element)
-    return element
+    return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", svg[svg.index("<svg") :])
 
 
 _CSS = """

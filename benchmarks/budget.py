@@ -15,13 +15,13 @@ from .tables import Table
 
 STEPS, ROUNDS = 300, 9
 PARTS = {  # as the table has them
-    "guards": "does the program still fit?",
+    "guards": "are the arguments, the state and all else as they were?",
     "numbers": "the optimizer counts, and works out its bias corrections",
     "random": "a key for every dropout; masks are made of it in kernels",
     "products": "the machine code of the products alone",
     "kernels": "the rest of the machine code",
     "calls": "the tables of pointers, and memory for what is new",
-    "around": "the rest: the arguments, state in and out, the result",
+    "around": "the rest: new values for state and gradients, the result",
 }
 
 
@@ -40,8 +40,8 @@ class Budget:
         recorded = compiled._latest
         self.spent = dict.fromkeys(("guards", "numbers", "random", "run", "code"), 0.0)
         recorded.run.parts = [self._timed("code", part) for part in recorded.run.parts]
-        recorded.run, recorded.again = self._timed("run", recorded.run), self._timed("run", recorded.again)
-        recorded.broken = self._timed("guards", recorded.broken)
+        recorded.run_again = self._timed("run", recorded.run_again)
+        recorded.fits = self._timed("guards", recorded.fits)
         for name, actions in ("numbers", recorded.actions.numbers), ("random", recorded.actions.draws):
             for action in actions:
                 action.run = self._timed(name, action.run)

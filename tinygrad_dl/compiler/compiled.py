@@ -64,13 +64,11 @@ class Compiled:
             return self.function(*args, **kwargs)
         with self._lock:
             latest = None if kwargs else self._latest
-            if latest is not None and latest.flat is not None and latest.runs >= self.verify:
-                flat = latest.flat(args)
-                if flat is not None and latest.broken() is None:
-                    try:
-                        return latest(flat)
-                    except Changed:
-                        pass
+            if latest is not None and latest.runs >= self.verify:
+                try:
+                    return latest.again(args)
+                except Changed:
+                    pass
             arrays: list[Any] = []
             tree = take_apart((args, kwargs), arrays)
             key = signature(tree, arrays)
@@ -115,8 +113,7 @@ class Compiled:
         plain = [f if isinstance(f, Handle) else np.asarray(f) for f in found]
         recorded = Recorded(why, guards, tape, results, plain, self._build)
         name_values(recorded, self.function, tree)
-        if not kwargs and all(isinstance(a, Place) for a in tree[0]):
-            recorded.flatten()
+        recorded.flat = not kwargs and all(isinstance(a, Place) for a in tree[0])
         self._programs.setdefault(key, []).append(recorded)
         self._recorded.append(recorded)
         self._latest = recorded

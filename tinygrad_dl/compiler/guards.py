@@ -46,9 +46,15 @@ class Guards:
         self._prepare()
 
     def _prepare(self) -> None:
-        """Write out what each run looks at."""
+        """Write out what to look at."""
         self.changes = scope.changes
         same = Straight()
+        self.check(same)
+        self._same = same.function()
+
+    def check(self, same: Straight) -> None:
+        """Is everything the same object, besides what only a change that has been counted can have replaced?"""
+        same.check(f"{same.name(scope)}.changes == {same.name(self)}.changes")
         for table, key, old, _ in self.entries:
             if id(table) not in self._modules:
                 same.check(f"{same.name(table)}[{same.name(key)}] is {same.name(old)}")
@@ -62,11 +68,10 @@ class Guards:
             for i, params in enumerate(groups):
                 same.lines.append(f'params = groups[{i}]["params"]')
                 same.check(*_same_parts(same, "params", params))
-        self._same = same.function()
 
     def broken(self) -> str | None:
         """What has changed, in words; None if nothing has."""
-        if scope.changes == self.changes and self._unchanged():
+        if self._unchanged():
             return None
         changes, reason = scope.changes, self._broken()
         if reason is None:
@@ -74,7 +79,6 @@ class Guards:
         return reason
 
     def _unchanged(self) -> bool:
-        """Is everything the same object, besides what only a change that has been counted can have replaced?"""
         try:
             return bool(self._same())
         except (KeyError, ValueError):  # a name that is gone, a cell that is empty

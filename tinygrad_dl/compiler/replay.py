@@ -7,7 +7,6 @@ last run are not looked at again: `python -m benchmarks budget` has what is left
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import itemgetter
 from sys import getrefcount
 from typing import Any
 
@@ -28,6 +27,7 @@ from .structure import Place, put_together
 from .tape import Tape
 
 DEPTH = 4  # calls from the user's line, by way of a Compiled and a Recorded: to step back one by one takes 0.3 µs each
+_GONE = KeyError, ValueError  # a name that is gone, a cell that is empty
 
 
 class Recorded:
@@ -44,11 +44,11 @@ class Recorded:
         self.without_grad = tape.without_grad
         self.cleared = [t for t in tape.gradients if t._grad is None]
         self.runs = 0
-        self.flat: Callable[[Sequence[Any]], list[Array] | None] | None = None  # of arguments: arrays, if they fit
+        self.flat = False  # does the function take nothing but arrays?
         self.single = results.__class__ is Place and self.raw == [False]
         self.run = run = build(self.program)
         # a quicker way, if most inputs are the same arrays
-        self.again: Any = getattr(run, "again", lambda arrays, among: run(arrays))
+        self.run_again: Any = getattr(run, "again", lambda arrays, among: run(arrays))
         self._resolve()
         add_holder(self)
 
@@ -76,17 +76,19 @@ class Recorded:
         self._look_at()
 
     def _look_at(self) -> None:
-        """Write out how to see that no state has been replaced since the latest run, nor can be seen by others."""
-        same = Straight()
-        same.check(*(f"{same.name(table)}[{name!r}] is {same.name(tensor)}" for table, name, tensor in self.slots))
-        names = {i: same.place() for i, _, _ in (*self.read, *self.written)}
-        same.check(*(f"{same.name(tensor)}.data is {names[i]}" for i, tensor, _ in self.read))
-        counts = [f"{same.name(getrefcount)}({names[i]})" for i, _, _ in self.written]
-        expected = [same.place() for _ in counts]
-        for (i, tensor, _), count, number in zip(self.written, counts, expected, strict=True):
-            same.check(f"{same.name(tensor)}.data is {names[i]}", f"{count} == {number}")
-        self.same, self.known, self.names, self.expected = same.function(), same.names, names, expected
-        self.count = same.function("", f"[{', '.join(counts)}]")
+        """Find out how to see that no state has been replaced since the latest run, nor can be seen by others."""
+        self.look = look = Straight()
+        look.check(*(f"{look.name(table)}[{name!r}] is {look.name(tensor)}" for table, name, tensor in self.slots))
+        self.names = names = {i: look.place() for i, _, _ in (*self.read, *self.written)}
+        look.check(*(f"{look.name(tensor)}.data is {names[i]}" for i, tensor, _ in self.read))
+        counts = [f"{look.name(getrefcount)}({names[i]})" for i, _, _ in self.written]
+        self.expected = [look.place() for _ in counts]
+        for (i, tensor, _), count, number in zip(self.written, counts, self.expected, strict=True):
+            look.check(f"{look.name(tensor)}.data is {names[i]}", f"{count} == {number}")
+        self.state, look.lines = look.lines, []
+        self.count = look.function("", f"[{', '.join(counts)}]")
+        self.same: Callable[[], bool] | None = None  # are these as they were? Both are written out when first needed
+        self.fits: Callable[[Sequence[Any]], bool] | None = None  # is everything, for these arguments? They are taken
         self.held: dict[int, int] = {}  # references to arrays of state, by identity
 
     def _sink(self, sinks: Sequence[Any]) -> None:
@@ -128,20 +130,33 @@ class Recorded:
             free.lines.append(f"else: {free.name(tensor)}._grad = None")
         return free.function("", "None")
 
-    def flatten(self) -> None:
-        """The function takes nothing but arrays: write out how to see that they fit."""
-        flat = Straight()
-        inputs = [self.program.inputs[i] for i, _ in sorted(self.arguments, key=itemgetter(1))]
-        arrays = [f"a{n}" for n in range(len(inputs))]
-        flat.lines.append(f"if len(args) != {len(inputs)}: return None")
+    def _write_same(self) -> Callable[[], bool]:
+        self.look.lines = [*self.state]
+        self.same = same = self.look.function()
+        return same
+
+    def _write_fits(self) -> Callable[[Sequence[Any]], bool]:
+        look, inputs = self.look, self.program.inputs
+        arrays = [f"a{n}" for n in range(len(self.arguments))]
+        look.check(f"len(args) == {len(arrays)}")
         if arrays:
-            flat.lines.append(", ".join(arrays) + ", = args")
-        for a, value in zip(arrays, inputs, strict=True):
-            shape, dtype = flat.name(value.shape), flat.name(value.dtype)
-            flat.lines.append(f"if type({a}) is {flat.name(Tensor)} and {a}.node is None: {a} = {a}.data")
-            unlike = f"type({a}) is not {flat.name(np.ndarray)} or {a}.shape != {shape}"
-            flat.lines.append(f"if {unlike} or ({a}.dtype is not {dtype} and {a}.dtype != {dtype}): return None")
-        self.flat = flat.function("args", f"[{', '.join(arrays)}]")
+            look.lines.append(", ".join(arrays) + ", = args")
+        for i, number in self.arguments:
+            a, shape, dtype = arrays[number], look.name(inputs[i].shape), look.name(inputs[i].dtype)
+            look.lines.append(f"if type({a}) is {look.name(Tensor)} and {a}.node is None: {a} = {a}.data")
+            look.check(f"type({a}) is {look.name(np.ndarray)}", f"{a}.shape == {shape}")
+            look.check(f"({a}.dtype is {dtype} or {a}.dtype == {dtype})")
+        look.check(*(f"{look.name(tensor)}._grad is None" for tensor in self.without_grad))
+        self.guards.check(look)
+        look.lines += self.state
+        taken = look.name(self.arrays)
+        for i, tensor in self.old_gradients:
+            look.lines.append(f"g{i} = {look.name(tensor)}._grad")
+            look.check(f"g{i} is not None")
+        look.lines += [f"{taken}[{i}] = g{i}.data" for i, _ in self.old_gradients]
+        look.lines += [f"{taken}[{i}] = {arrays[number]}" for i, number in self.arguments]
+        self.fits = fits = look.function("args")
+        return fits
 
     def broken(self) -> str | None:
         """Why this program does not fit now, or None."""
@@ -150,6 +165,26 @@ class Recorded:
                 return "a gradient was there at the start; call zero_grad() first in the step"
         return self.guards.broken()
 
+    def again(self, args: Sequence[Any]) -> Any:
+        """Run it if everything is as at the latest run but for its arguments, which are arrays.
+
+        Raises Changed, with nothing done, if it is not, or may not be."""
+        if not (self.flat and self.settled):
+            raise Changed
+        fits, actions = self.fits or self._write_fits(), self.actions
+        try:
+            if not fits(args):
+                raise Changed
+        except _GONE:
+            raise Changed from None
+        if actions.numbers:
+            actions.count()
+            if actions.moved():
+                actions.undo()
+                self._resolve()
+                raise Changed
+        return self._proceed(self.arrays)
+
     def __call__(self, arguments: Sequence[Array]) -> Any:
         """Run it. Raises Changed, with nothing done, if it does not fit after all."""
         actions = self.actions
@@ -157,15 +192,27 @@ class Recorded:
             actions.count()
         try:
             arrays = self._gather(arguments)
+        except BaseException:
+            actions.undo()
+            raise
+        return self._proceed(arrays)
+
+    def _proceed(self, arrays: list[Array]) -> Any:
+        """Draw, run, and give state and gradients their new values."""
+        try:
             for i, draw in self.draws:
                 draw.run()
                 arrays[i] = draw.array
             outputs = self._run(arrays)
         except BaseException:
-            actions.undo()
+            self.actions.undo()
             raise
         if self.leaves_something:
-            self._write(outputs)
+            stamp = line = None
+            if self.leaves:
+                graph.last_write = stamp = next_order()
+                line = user_line(DEPTH)
+            self.give(outputs, stamp, line)
         self.runs += 1
         if self.single:
             return wrap(outputs[0])
@@ -179,7 +226,7 @@ class Recorded:
         try:
             if watch:
                 return watch.replay(self.program, self.run, arrays)  # type: ignore[no-any-return]
-            outputs: list[Array] = self.again(arrays, self.moving) if settled else self.run(arrays)
+            outputs: list[Array] = self.run_again(arrays, self.moving) if settled else self.run(arrays)
         except BaseException:
             for _, tensor in self.gradients:
                 tensor._grad = None
@@ -191,7 +238,7 @@ class Recorded:
         """The inputs as they are now, besides what is drawn. Raises Changed if one does not fit."""
         if self.actions.moved():
             self._resolve()
-        if not (self.settled and self.same()):
+        if not (self.settled and (self.same or self._write_same())()):
             self._take()
         arrays = self.arrays
         for i, tensor in self.old_gradients:
@@ -207,7 +254,7 @@ class Recorded:
         if any(table.get(name) is not tensor for table, name, tensor in self.slots):
             self._resolve()
         self.settled, self.held = False, {}
-        arrays, known, names = self.arrays, self.known, self.names
+        arrays, known, names = self.arrays, self.look.names, self.names
         for i, name in names.items():
             arrays[i] = known[name] = None
         for _, tensor, value in (*self.read, *self.written):
@@ -223,14 +270,6 @@ class Recorded:
     def holds(self, array: Array) -> int:
         """How many references to an array of state this keeps between runs."""
         return self.held.get(id(array), 0)
-
-    def _write(self, outputs: list[Array]) -> None:
-        """Give state and gradients their new values."""
-        stamp = line = None
-        if self.leaves:
-            graph.last_write = stamp = next_order()
-            line = user_line(DEPTH)
-        self.give(outputs, stamp, line)
 
 
 def _check(array: Array, value: Value) -> None:

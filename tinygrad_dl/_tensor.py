@@ -12,46 +12,11 @@ from typing import Any, Self
 import numpy as np
 
 from . import scope as _scope
-from ._operators import Operators
+from ._conversions import Conversions, to_array
 from ._spelling import ELSEWHERE, Elsewhere
 from .autodiff import propagate
 from .graph import Array, Handle, Leaf, set_result, unshared, wrap
-from .primitive import ANSWERS
 from .scope import current, taping
-
-
-def _to_array(data: Any, dtype: Any) -> Array:
-    """A fresh ndarray: Python floats become float32, Python ints int64, arrays keep their dtype."""
-    if isinstance(data, Handle):
-        data = data.data
-    elif isinstance(data, list | tuple):
-        data = _plain(data)
-    array = np.array(data, dtype=dtype, order="C")
-    if (
-        dtype is None
-        and array.dtype == np.float64
-        and not isinstance(data, np.ndarray | np.generic)
-        and not _holds_arrays(data)
-    ):
-        array = array.astype(np.float32)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(
-            f"tensor: expected real numbers or booleans, got {array.dtype}"
-            + ("; complex numbers are not supported" if array.dtype.kind == "c" else "")
-        )
-    return array
-
-
-def _plain(data: Any) -> Any:
-    return (
-        [_plain(d) for d in data] if isinstance(data, list | tuple) else data.data if isinstance(data, Handle) else data
-    )
-
-
-def _holds_arrays(data: Any) -> bool:
-    if isinstance(data, list | tuple):
-        return any(_holds_arrays(d) for d in data)
-    return isinstance(data, np.ndarray | np.generic)
 
 
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, name: str | None = None) -> Tensor:
@@ -66,7 +31,7 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, name: str 
     return Tensor(data, dtype, requires_grad, name)
 
 
-class Tensor(Operators, Handle):
+class Tensor(Conversions, Handle):
     """An array whose operations are recorded. Made by `tinygrad_dl.tensor`.
 
     It has ndarray's operators, indexing, attributes and methods, in NumPy's spelling (`axis`, `keepdims`).
@@ -78,7 +43,7 @@ class Tensor(Operators, Handle):
 
     def __init__(self, data: Any, dtype: Any = None, requires_grad: bool = False, name: str | None = None) -> None:
         tape = taping()
-        self.data = _to_array(data, dtype) if tape is None else tape.fresh(data, dtype, _to_array)
+        self.data = to_array(data, dtype) if tape is None else tape.fresh(data, dtype, to_array)
         self.node = self._grad = None
         self.name = name
         self.requires_grad = requires_grad
@@ -301,81 +266,10 @@ class Tensor(Operators, Handle):
         self.data, self.node = new.data, new.node
         return self
 
-    # NumPy's protocols
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        array = self.numpy()
-        if dtype is not None and array.dtype != dtype:
-            return array.astype(dtype)
-        return array.copy() if copy else array
-
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        if method != "__call__":
-            raise TypeError(f"np.{ufunc.__name__}.{method} is not supported on Tensors; {_instead(ufunc, method)}")
-        op = ANSWERS.get(ufunc)
-        if op is None:
-            raise TypeError(f"np.{ufunc.__name__} has no derivative rule here; {_RAW}")
-        for key in kwargs:
-            raise TypeError(
-                f"np.{ufunc.__name__}: {key}= is not supported on Tensors; use the result, np.where or .astype"
-            )
-        return op(*inputs)
-
-    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        op = ANSWERS.get(function)
-        if op is None:
-            raise TypeError(f"{_full_name(function)} has no derivative rule here; {_RAW}")
-        return op(*args, **kwargs)
-
-    # conversions
-
-    def numpy(self) -> Array:
-        """A read-only view of the value. Raises RuntimeError on a tensor that requires grad."""
-        if self.node is not None:
-            raise RuntimeError("this tensor requires grad: a plain array would leave the graph; use .detach().numpy()")
-        _readable(self, "numpy()")
-        view = self.data.view()
-        view.flags.writeable = False
-        return view
-
-    def item(self) -> Any:
-        """The value of a one-element tensor as a Python number."""
-        _readable(self, "item()")
-        return self.data.item()
-
-    def tolist(self) -> Any:
-        """The value as nested Python lists."""
-        _readable(self, "tolist()")
-        return self.data.tolist()
-
-    def __float__(self) -> float:
-        return float(self.item())
-
-    def __int__(self) -> int:
-        return int(self.item())
-
-    def __index__(self) -> int:
-        _readable(self, "use as an index")
-        return self.data.__index__()
-
-    def __bool__(self) -> bool:
-        _readable(self, "bool()")
-        return bool(self.data)
-
-    def __format__(self, spec: str) -> str:
-        return format(self.item() if spec and self.size == 1 else str(self), spec)
-
-    def __len__(self) -> int:
-        return len(self.data)
-
     def __iter__(self) -> Iterator[Tensor]:
         if not self.ndim:
             raise TypeError("iteration over a 0-d tensor")
         return (self[i] for i in range(len(self.data)))
-
-    def __contains__(self, value: Any) -> bool:
-        _readable(self, "in")
-        return bool(np.any(self.data == (value.data if isinstance(value, Handle) else value)))
 
     def __reduce__(self) -> Any:
         if not self.is_leaf:
@@ -388,11 +282,6 @@ class Tensor(Operators, Handle):
             None if self._grad is None else self._grad.detach(),
             getattr(self, "__dict__", None),
         )
-
-
-def _readable(tensor: Tensor, how: str) -> None:
-    if (tape := taping()) is not None:
-        tape.refuse_reading(tensor, how)
 
 
 def _named(tensor: Tensor) -> str:
@@ -408,26 +297,6 @@ def _rebuild(
         new.__dict__.update(extra)
     new.requires_grad = requires_grad
     return new
-
-
-_RAW = "use t.detach().numpy() for a plain array"
-
-
-def _instead(ufunc: np.ufunc, method: str) -> str:
-    reductions = {
-        "add": "np.sum",
-        "multiply": "np.prod",
-        "maximum": "np.max",
-        "minimum": "np.min",
-        "logical_or": "np.any",
-    }
-    if method == "reduce" and ufunc.__name__ in reductions:
-        return f"use {reductions[ufunc.__name__]}"
-    return _RAW
-
-
-def _full_name(function: Any) -> str:
-    return f"{function.__module__}.{function.__name__}".replace("numpy", "np", 1)
 
 
 for _name in ELSEWHERE:

@@ -90,15 +90,14 @@ class Tensor(Conversions, Handle):
             raise RuntimeError(
                 "requires_grad can be set on leaves only; this tensor is a result: use .detach() instead"
             )
-        _scope.changes += 1
-        if not flag:
-            self.node = None
-        elif self.data.dtype.kind != "f":
+        if bool(flag) is (self.node is not None):
+            return
+        if flag and self.data.dtype.kind != "f":
             raise TypeError(
                 f"requires_grad needs a floating dtype, got {self.data.dtype}; use .astype('float32') first"
             )
-        elif self.node is None:
-            self.node = Leaf(self)
+        _scope.changes += 1
+        self.node = Leaf(self) if flag else None
 
     @property
     def grad(self) -> Tensor | None:

@@ -52,7 +52,8 @@ class Module(Holder):
                 f"  with tg.no_grad():\n      self.{name}.assign(value)\n"
                 f"to change its value, assign an nn.{kind.capitalize()}, or give the result another name"
             )
-        _scope.changes += 1
+        if old is not value or name not in self.__dict__:
+            _scope.changes += 1
         super().__setattr__(name, value)
 
     def __delattr__(self, name: str) -> None:

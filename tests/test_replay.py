@@ -1,0 +1,248 @@
+"""After some runs a replay looks at all that may have changed at once: here each of it changes then."""
+
+import copy
+
+import numpy as np
+import pytest
+
+import tinygrad_dl as tg
+from tinygrad_dl import nn, optim, scope
+
+SCALE = np.float32(3)
+
+
+class Marked(np.ndarray):
+    """An array of a class of its own."""
+
+
+def ones(*shape, dtype=np.float32):
+    return np.ones(shape or 3, dtype)
+
+
+def run(f, *args, times=4):
+    for _ in range(times):
+        result = f(*args)
+    return result
+
+
+def scaled(x):
+    return x * 2 + 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(ones(5), id="shape"),
+        pytest.param(ones(1, 3), id="number of axes"),
+        pytest.param(ones(dtype=np.float64), id="dtype"),
+        pytest.param(ones(dtype=np.int64), id="kind"),
+        pytest.param(ones().astype(">f4"), id="byte order"),
+        pytest.param(np.float32(5), id="scalar"),
+        pytest.param(5.0, id="number"),
+        pytest.param(ones().view(Marked), id="subclass"),
+        pytest.param(np.arange(6, dtype=np.float32)[::2], id="distances"),
+        pytest.param(tg.tensor(ones(4)), id="tensor"),
+    ],
+)
+def test_another_argument(other):
+    f = tg.compile(scaled)
+    run(f, ones())
+    array = np.asarray(other.data if isinstance(other, tg.Tensor) else other)
+    expected = array * 2 + 1
+    for _ in range(2):
+        result = f(other)
+        given = np.asarray(result)
+        np.testing.assert_array_equal(given, expected)
+        assert given.shape == expected.shape
+        assert given.dtype == expected.dtype.newbyteorder("=")
+    np.testing.assert_array_equal(f(ones()).numpy(), 3 * ones())
+
+
+def test_an_argument_that_requires_grad():
+    w = tg.tensor(ones(), requires_grad=True)
+    f = tg.compile(scaled)
+    run(f, ones())
+    with pytest.raises(TypeError, match=r"require no grad.*use .detach\(\)"):
+        f(w * 2)
+    np.testing.assert_array_equal(f((w * 2).detach()).numpy(), 5 * ones())
+
+
+@pytest.mark.parametrize("wrong", [(), (ones(), ones())], ids=["too few", "too many"])
+def test_another_number_of_arguments(wrong):
+    f = tg.compile(scaled)
+    run(f, ones())
+    with pytest.raises(TypeError, match="positional argument"):
+        f(*wrong)
+    np.testing.assert_array_equal(f(ones()).numpy(), 3 * ones())
+
+
+def test_arguments_where_there_were_none():
+    f = tg.compile(lambda *args: tg.tensor(ones()) * (1 + len(args)))
+    run(f)
+    np.testing.assert_array_equal(f(ones()).numpy(), 2 * ones())
+    np.testing.assert_array_equal(f().numpy(), ones())
+
+
+def test_a_default_that_is_given():
+    f = tg.compile(lambda x, y=1.0: x + y)
+    run(f, ones())
+    np.testing.assert_array_equal(f(ones(), 4.0).numpy(), 5 * ones())
+    np.testing.assert_array_equal(f(ones(), y=5.0).numpy(), 6 * ones())
+
+
+def test_a_global_that_is_replaced_and_one_that_is_gone(monkeypatch):
+    f = tg.compile(lambda x: x * SCALE)
+    assert run(f, ones()).numpy()[0] == 3
+    monkeypatch.setitem(globals(), "SCALE", np.float32(5))
+    assert run(f, ones()).numpy()[0] == 5
+    monkeypatch.delitem(globals(), "SCALE")
+    with pytest.raises(NameError, match="SCALE"):
+        f(ones())
+
+
+def test_a_closure_that_is_replaced_and_one_that_is_emptied():
+    scale = 2.0
+
+    def change(value):
+        nonlocal scale
+        scale = value
+
+    def empty():
+        nonlocal scale
+        del scale
+
+    f = tg.compile(lambda x: x * scale)
+    assert run(f, ones()).numpy()[0] == 2
+    change(7.0)
+    assert run(f, ones()).numpy()[0] == 7
+    empty()
+    with pytest.raises(NameError, match="scale"):
+        f(ones())
+    change(2.0)
+    assert f(ones()).numpy()[0] == 2
+
+
+def accumulating(compiled):
+    """Steps that never clear the gradient."""
+    w = tg.tensor(ones(), requires_grad=True)
+    w.grad = np.zeros(3, np.float32)
+    optimizer = optim.Adam([w], lr=0.1)
+
+    @compiled
+    def step(x):
+        loss = ((w - x) ** 2).sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return w, optimizer, step
+
+
+def replace(w, _):
+    w.grad = 5 * ones()
+
+
+def clear(w, _):
+    w.grad = None
+
+
+def assign(w, _):
+    w.assign(np.arange(3))
+
+
+def rate(_, optimizer):
+    optimizer.param_groups[0]["lr"] *= 2
+
+
+def load(_, optimizer):
+    state = copy.deepcopy(optimizer.state_dict())
+    for kept in state["state"].values():
+        kept["exp_avg"] = -kept["exp_avg"]
+    optimizer.load_state_dict(state)
+
+
+def exchange(w, optimizer):
+    kept = optimizer.state[w]
+    optimizer.state[w] = {**kept, "exp_avg": tg.tensor(-kept["exp_avg"].numpy())}
+
+
+@pytest.mark.parametrize("change", [replace, clear, assign, rate, load, exchange], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("backend", ["interpreter", "numpy", "native"])
+def test_state_that_is_changed(change, backend):
+    runs = [accumulating(lambda f: f), accumulating(tg.compile(backend=backend))]
+    target = np.full(3, 0.25, np.float32)
+    for _ in range(3):
+        for w, optimizer, step in runs:
+            run(step, target)
+            change(w, optimizer)
+        (eager, theirs, _), (w, optimizer, _) = runs
+        np.testing.assert_allclose(w.detach().numpy(), eager.detach().numpy(), rtol=1e-5)
+        assert optimizer.state[w]["step"] == theirs.state[eager]["step"]
+    for _, _, step in runs:
+        run(step, target)
+    np.testing.assert_allclose(runs[1][0].grad.numpy(), runs[0][0].grad.numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["interpreter", "numpy", "native"])
+def test_a_view_of_state_that_somebody_takes_keeps_its_values(backend):
+    w, _, step = accumulating(tg.compile(backend=backend))
+    run(step, ones() / 4)
+    view, before = w.detach().numpy(), w.detach().numpy().copy()
+    run(step, ones() / 4)
+    np.testing.assert_array_equal(view, before)
+    assert (w.detach().numpy() != before).all()
+
+
+def test_a_gradient_that_appears_where_there_was_none():
+    def make(compiled):
+        w = tg.tensor(ones(), requires_grad=True)
+
+        @compiled
+        def step(x):
+            (w * x).sum().backward()
+            return w.grad * 2
+
+        return w, step
+
+    results = []
+    for compiled in (lambda f: f, tg.compile):
+        w, step = make(compiled)
+        for _ in range(4):
+            w.grad = None
+            step(ones())
+        w.grad = 10 * ones()
+        results.append((step(ones()).numpy(), w.grad.numpy()))
+    np.testing.assert_array_equal(results[0], results[1])
+
+
+def test_the_line_that_overwrote_a_value_is_the_callers():
+    w, _, step = accumulating(tg.compile)
+    run(step, ones() / 4)
+    loss = (w * w * ones()).sum()
+    step(ones() / 4)  # here
+    with pytest.raises(RuntimeError, match=r"test_replay.py:\d+, in test_the_line.*: step\(ones\(\) / 4\)  # here"):
+        loss.backward()
+
+
+def test_what_changes_nothing_is_not_counted_as_a_change():
+    """A counted one makes the next call look at everything: a third of a small step's time."""
+    model = nn.Linear(3, 2).train()
+    before = scope.changes
+    tg.tensor(ones())
+    model.train()
+    model.weight.requires_grad = True
+    assert scope.changes == before
+    model.eval()
+    assert scope.changes > before
+
+
+def test_modes_of_a_module():
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5))
+    f = tg.compile(lambda x: model(x).sum(axis=1))
+    x = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+    run(f, x)
+    model.eval()
+    expected = model(x).sum(axis=1).detach().numpy()
+    np.testing.assert_allclose(run(f, x).detach().numpy(), expected, atol=1e-5)
+    model.train()
+    assert np.abs(run(f, x).detach().numpy() - expected).max() > 0.1

@@ -194,10 +194,10 @@ class Optimize:
 
     def _read(self) -> None:
         """Read the options anew. Raises Changed, with nothing done, if more than numbers differ."""
-        options = {k: self.group[k] for k in self.keys}
+        options = {k: self.group[k] for k, old in zip(self.keys, self.seen, strict=True) if self.group[k] is not old}
         if any(structure(v) != self.fixed[k] for k, v in options.items()):
             raise Changed
-        self.seen[:] = options.values()
+        self.seen[:] = [self.group[k] for k in self.keys]
         self._write(options)
 
     def _look(self) -> None:

@@ -123,3 +123,45 @@ _STEPS = [
     lambda a, b: a.reshape(-1)[:5] if a.size > 4 else a,
     lambda a, b: (a > 0).astype(a.dtype) + b,
 ]
+
+
+def expression_of_many_dtypes(rng):
+    """`(f, arrays)`: the same of small whole numbers, cast now and then; sums and products may overflow."""
+    shapes = (45, 50), (45, 50), (50,), (45, 1), ()
+    arrays = [np.asarray(rng.integers(0, 4, shape)).astype(rng.choice(_DTYPES)) for shape in shapes]
+    plan = [(rng.integers(len(_CASTING)), rng.integers(100), rng.integers(100), rng.choice(_DTYPES)) for _ in range(14)]
+
+    def f(*tensors):
+        values = list(tensors)
+        for step, i, j, dtype in plan:
+            try:
+                values.append(_CASTING[step](values[i % len(values)], values[j % len(values)], dtype))
+            except (ValueError, TypeError):  # shapes or dtypes that do not fit
+                continue
+        return values[-4:]
+
+    return f, arrays
+
+
+_DTYPES = [np.float16, np.float32, np.float64, np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.bool_]
+_CASTING = [
+    lambda a, b, t: tg.ops.astype(a, dtype=t),
+    lambda a, b, t: a + b,
+    lambda a, b, t: np.multiply(a, b),
+    lambda a, b, t: np.where(np.greater(a, b), a, b),
+    lambda a, b, t: np.where(np.greater(a, b), a, 0),
+    lambda a, b, t: np.where(np.greater(a, 1), 0, b),
+    lambda a, b, t: a.sum(axis=0) if a.ndim else a,
+    lambda a, b, t: a.sum(),
+    lambda a, b, t: np.prod(a, axis=-1, keepdims=True) if a.ndim else a,
+    lambda a, b, t: np.max(a, axis=-1) if a.ndim else a,
+    lambda a, b, t: a.mean(axis=0) if a.ndim and a.dtype.kind == "f" else a,
+    lambda a, b, t: a[..., 1:] if a.ndim and a.shape[-1] > 1 else a,
+    lambda a, b, t: a[::-1] if a.ndim else a,
+    lambda a, b, t: a[(0,) * a.ndim],
+    lambda a, b, t: a[np.array([0, 0])] if a.ndim else a,
+    lambda a, b, t: a.T,
+    lambda a, b, t: a.reshape(-1),
+    lambda a, b, t: np.broadcast_to(a, (3, *a.shape)) if a.size < 5000 else a,
+    lambda a, b, t: a @ b.T if a.ndim == b.ndim == 2 and a.shape[1] == b.shape[1] else a,
+]

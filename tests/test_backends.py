@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from programs import CALLED, expression, of_row, record
+from programs import CALLED, expression, expression_of_many_dtypes, of_row, record
 
 import tinygrad_dl as tg
 from tinygrad_dl.compiler.backends import builder
@@ -49,6 +49,13 @@ def test_every_operation_and_its_gradients(row, name):
 def test_random_programs(name, dtype, tolerance, seed):
     f, arrays = expression(np.random.default_rng(seed), dtype)
     check(backend(name), simplify(record(f, arrays)[0]), arrays, tolerance)
+
+
+@given(st.integers(0, 2**32))
+def test_random_programs_of_many_dtypes(seed):
+    f, arrays = expression_of_many_dtypes(np.random.default_rng(seed))
+    with np.errstate(all="ignore"):
+        check(backend("native"), simplify(record(f, arrays)[0]), arrays, 1e-4)
 
 
 def test_a_name_that_there_is_not():

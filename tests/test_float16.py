@@ -36,3 +36,12 @@ def test_batch_norm_over_many_rows():
 def test_cross_entropy_over_many_rows():
     loss = nn.functional.cross_entropy(tg.tensor(np.zeros((N, 10), np.float16)), np.zeros(N, int))
     assert loss.item() == pytest.approx(np.log(10), rel=1e-3)
+
+
+@pytest.mark.parametrize("backend", ["interpreter", "numpy", "native"])
+def test_what_is_only_broadcast_in_a_compiled_function(backend):
+    f = tg.compile(lambda x: np.broadcast_to(x, (3, *x.shape)), backend=backend)
+    for x in (np.float16(1.5) * np.ones((), np.float16), np.arange(4).astype(np.float16)):
+        for _ in range(2):
+            assert f(x).dtype == np.float16
+            np.testing.assert_array_equal(f(x).numpy(), np.broadcast_to(x, (3, *x.shape)))

@@ -80,26 +80,36 @@ def test_numbers_among_the_arguments() -> None:
     check(w.program(*literals), w.arrays)
 
 
-def test_integers_and_booleans() -> None:
-    w = Writer()
-    rng = np.random.default_rng(0)
-    i, j = (w.input(rng.integers(-9, 9, (5, 67))) for _ in range(2))
-    u, v = (w.input(rng.integers(0, 2**32, (5, 67), dtype=np.uint32)) for _ in range(2))
+INTEGERS = [np.dtype(f"{sign}int{bits}") for bits in (8, 16, 32, 64) for sign in ("", "u")]
+
+
+@pytest.mark.parametrize("dtype", INTEGERS, ids=str)
+def test_integers(dtype: Any) -> None:
+    w, rng, range_ = Writer(), np.random.default_rng(0), np.iinfo(dtype)
+    a, b = (w.input(rng.integers(range_.min, range_.max, (5, 67), dtype, endpoint=True)) for _ in range(2))
+    names = "add subtract multiply maximum minimum less greater_equal equal bitwise_and bitwise_or bitwise_xor"
+    found = [w(getattr(np, name), a, b) for name in names.split()]
+    found += [w(f, a) for f in (np.invert, np.absolute, np.sign, np.square)]
+    found += [w(np.less, a, range_.max - 50), w(np.less, a, 7), w(np.multiply, w(np.less, a, b), b)]
+    found += [w(op, x, axis=axis) for op in (SUM, MAX, MIN) for x in (a, b) for axis in (0, 1, None)]
+    check(w.program(*found), w.arrays)
+
+
+def test_booleans() -> None:
+    w, rng = Writer(), np.random.default_rng(0)
     p, q = (w.input(rng.random((5, 67)) < 0.5) for _ in range(2))
-    names = ["add", "subtract", "multiply", "maximum", "minimum", "less", "greater_equal", "equal"]
-    names += ["bitwise_and", "bitwise_or", "bitwise_xor"]
-    found = [w(getattr(np, name), a, b) for name in names for a, b in ((i, j), (u, v))]
-    found += [w(getattr(np, name), p, q) for name in ("logical_and", "bitwise_xor", "add", "maximum", "less", "equal")]
-    found += [w(f, a) for f in (np.invert, np.absolute, np.sign) for a in (i, u)] + [w(np.invert, p)]
-    found += [w(np.less, u, 3435973837), w(np.less, u, 7), w(np.multiply, p, i), w(np.logical_or, i, u)]
+    i, u = w.input(rng.integers(-9, 9, (5, 67))), w.input(rng.integers(0, 9, (5, 67), np.uint32))
+    found = [w(getattr(np, name), p, q) for name in ("logical_and", "bitwise_xor", "add", "maximum", "less", "equal")]
+    found += [w(np.invert, p), w(np.multiply, p, i), w(np.logical_or, i, u)]
     check(w.program(*found), w.arrays)
 
 
 def test_casts() -> None:
     w = Writer()
     rng = np.random.default_rng(0)
-    kinds = (np.float32, np.float64, np.bool_, np.int64, np.uint32, np.uint64)
-    given = [w.input((rng.random((3, 65)) * 9).astype(k)) for k in kinds]
+    kinds = (np.float32, np.float64, np.bool_, *INTEGERS)
+    given = [w.input((rng.random((3, 65)) * 9 * (-1 if np.dtype(k).kind == "i" else 1)).astype(k)) for k in kinds]
+    given += [w.input(np.array([np.iinfo(k).min, np.iinfo(k).max], k)) for k in INTEGERS]
     check(w.program(*[w(ASTYPE, x, dtype=np.dtype(k)) for x in given for k in kinds]), w.arrays)
 
 
@@ -434,7 +444,7 @@ def test_fetching_ahead_down_the_columns_changes_nothing(fetched: list[Any], sha
 
 
 @pytest.mark.parametrize("n", [1, 7, 8, 29])
-@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.int8, np.uint8])
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.int8, np.uint8, np.uint64])
 @pytest.mark.parametrize("ignored", [-100, 2, 2**40])
 def test_labels_are_looked_at(n: int, dtype: Any, ignored: int) -> None:
     def program(labels: Any) -> tuple[Program, list[Any]]:

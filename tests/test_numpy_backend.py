@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from programs import CALLED, expression, of_row, record
+from programs import CALLED, expression, expression_of_many_dtypes, of_row, record
 
 import tinygrad_dl as tg
 from tinygrad_dl import nn, optim
@@ -70,46 +70,9 @@ def test_random_programs(seed, dtype):
         check(simplify(program), arrays)
 
 
-CASTS = [np.float16, np.float32, np.float64, np.int32, np.int64, np.uint8, np.bool_]
-STEPS = [
-    lambda a, b, t: tg.ops.astype(a, dtype=t),
-    lambda a, b, t: a + b,
-    lambda a, b, t: np.multiply(a, b),
-    lambda a, b, t: np.where(np.greater(a, b), a, b),
-    lambda a, b, t: np.where(np.greater(a, b), a, 0),
-    lambda a, b, t: np.where(np.greater(a, 1), 0, b),
-    lambda a, b, t: a.sum(axis=0) if a.ndim else a,
-    lambda a, b, t: a.sum(),
-    lambda a, b, t: np.prod(a, axis=-1, keepdims=True) if a.ndim else a,
-    lambda a, b, t: np.max(a, axis=-1) if a.ndim else a,
-    lambda a, b, t: a.mean(axis=0) if a.ndim and a.dtype.kind == "f" else a,
-    lambda a, b, t: a[..., 1:] if a.ndim and a.shape[-1] > 1 else a,
-    lambda a, b, t: a[::-1] if a.ndim else a,
-    lambda a, b, t: a[(0,) * a.ndim],
-    lambda a, b, t: a[np.array([0, 0])] if a.ndim else a,
-    lambda a, b, t: a.T,
-    lambda a, b, t: a.reshape(-1),
-    lambda a, b, t: np.broadcast_to(a, (3, *a.shape)) if a.size < 5000 else a,
-    lambda a, b, t: a @ b.T if a.ndim == b.ndim == 2 and a.shape[1] == b.shape[1] else a,
-]
-
-
 @given(SEEDS)
 def test_random_programs_of_many_dtypes(seed):
-    rng = np.random.default_rng(seed)
-    shapes = (45, 50), (45, 50), (50,), (45, 1), ()
-    arrays = [np.asarray(rng.integers(0, 4, shape)).astype(rng.choice(CASTS)) for shape in shapes]
-    plan = [(rng.integers(len(STEPS)), rng.integers(100), rng.integers(100), rng.choice(CASTS)) for _ in range(14)]
-
-    def f(*tensors):
-        values = list(tensors)
-        for step, i, j, dtype in plan:
-            try:
-                values.append(STEPS[step](values[i % len(values)], values[j % len(values)], dtype))
-            except (ValueError, TypeError):  # shapes or dtypes that do not fit
-                continue
-        return values[-4:]
-
+    f, arrays = expression_of_many_dtypes(np.random.default_rng(seed))
     with np.errstate(all="ignore"):
         program, _ = record(f, arrays)
         check(program, arrays)

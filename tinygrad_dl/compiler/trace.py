@@ -218,7 +218,8 @@ class Tracer:
         layout = [self.axes.find(a) for a in node.layout]
         if layout == own:
             return node
-        if layout == [a for a in own if a in layout] and self.fits(tuple(own), [node]):
+        copied = layout == [a for a in own if a in layout] and self.lowers(self.makers[x])
+        if copied and self.fits(tuple(own), [node]):
             node = self.add(Node("map", "copy", [node], x.dtype))
             node.layout = tuple(own)
             self.reads[x] = node, axes

@@ -18,7 +18,7 @@ from operator import add, floordiv, mul, sub
 Operand = str | float
 
 _KNOWN: dict[str, Callable[[int, int], int]] = {"add": add, "sub": sub, "mul": mul, "udiv": floordiv, "umin": min}
-_BITS = {"double": 64, "float": 32, "ptr": 64, "i64": 64, "i32": 32, "i8": 8, "i1": 1}
+_BITS = {"double": 64, "float": 32, "ptr": 64, "i64": 64, "i32": 32, "i16": 16, "i8": 8, "i1": 1}
 _CASTS = {  # (from float?, to float?) -> (instruction that narrows, instruction that widens or keeps the size)
     (True, True): ("fptrunc", "fpext"),
     (True, False): ("fptosi", "fptosi"),

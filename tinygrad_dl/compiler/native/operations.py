@@ -15,7 +15,7 @@ import numpy as np
 
 from ..lowering import basic_name
 from ..program import Instruction, Value
-from ..trace import REDUCTIONS, is_product
+from ..trace import REDUCTIONS, VIEWS, is_product
 from . import vector_math
 from .ir import Code, Lanes
 
@@ -24,10 +24,8 @@ KINDS = {
     np.dtype(np.float32): "float",
     np.dtype(np.float64): "double",
     np.dtype(np.bool_): "i1",
-    np.dtype(np.int64): "i64",
-    np.dtype(np.uint32): "i32",
-    np.dtype(np.uint64): "i64",
 }
+KINDS |= {np.dtype(f"{sign}int{bits}"): f"i{bits}" for bits in (8, 16, 32, 64) for sign in ("", "u")}
 _COMPARISONS = {"less": "lt", "less_equal": "le", "greater": "gt", "greater_equal": "ge", "equal": "eq"}
 _ARITHMETIC = {"add": "add", "subtract": "sub", "multiply": "mul"}
 _BITWISE = {"logical_and": "and", "logical_or": "or", "logical_xor": "xor"}
@@ -53,6 +51,8 @@ def can_lower(step: Instruction) -> bool:
     if not all(v.dtype in KINDS for v in (*step.inputs, *step.outputs)) or len(step.outputs) != 1:
         return False
     y, name = step.outputs[0], basic_name(step)
+    if name in VIEWS:
+        return isinstance(step.args[0], Value)
     if name == "matmul":
         same = {v.dtype for v in (*step.inputs, y)}
         return len(same) == 1 and y.dtype.kind == "f" and is_product(step)
@@ -115,7 +115,10 @@ def convert(code: Code, x: Register, dtype: DType) -> Register:
     if x.dtype == dtype:
         return x
     kinds = x.dtype.kind + dtype.kind
-    if kinds == "uf":
+    if x.dtype.kind == "f" and target.bits in (8, 16):  # as C does it: by way of 32 bits
+        whole = np.dtype(np.int32)
+        name = code.cast(lanes_of(whole, source.width), target, convert(code, x, whole).name)
+    elif kinds == "uf":
         name = code.let(f"uitofp {source.type} {x.name} to {target.type}")
     elif kinds == "fu":
         name = code.let(f"fptoui {source.type} {x.name} to {target.type}")

@@ -165,3 +165,46 @@ _CASTING = [
     lambda a, b, t: np.broadcast_to(a, (3, *a.shape)) if a.size < 5000 else a,
     lambda a, b, t: a @ b.T if a.ndim == b.ndim == 2 and a.shape[1] == b.shape[1] else a,
 ]
+
+
+def gradients_of_expression(rng):
+    """`(f, arrays)`: a loss of three matrices, and its gradients; between what fuses is what moves elements."""
+    arrays = [rng.normal(size=(6, 7)) for _ in range(3)]
+    plan = [(rng.integers(len(_MOVING)), rng.integers(100), rng.integers(100)) for _ in range(rng.integers(3, 14))]
+
+    def f(*tensors):
+        inputs = [t.detach() for t in tensors]
+        for t in inputs:
+            t.requires_grad = True
+        values = list(inputs)
+        for step, i, j in plan:
+            values.append(_MOVING[step](values[i % len(values)], values[j % len(values)]))
+        loss = sum((t * t).mean() for t in values[-3:])
+        found = tg.gradients([loss], inputs, allow_unused=True)
+        return [t.detach() for t in (loss, *values[-2:])] + [g for g in found if g is not None]
+
+    return f, arrays
+
+
+_MOVING = [
+    lambda a, b: a + b,
+    lambda a, b: a * b,
+    lambda a, b: a / (1 + b * b),
+    lambda a, b: np.tanh(a),
+    lambda a, b: np.maximum(a, 0) * 2,
+    lambda a, b: np.where(a > b, a, b),
+    lambda a, b: np.clip(a, -1, 1),
+    lambda a, b: a**2,
+    lambda a, b: a * a.mean(),
+    lambda a, b: a - b.sum(axis=0, keepdims=True) * 0.1,
+    lambda a, b: a * b.max(axis=1, keepdims=True),
+    lambda a, b: tg.nn.functional.softmax(a),
+    lambda a, b: a @ b.T @ b * 0.05,
+    lambda a, b: np.roll(a, 1, axis=-1),
+    lambda a, b: np.roll(a, 2, axis=0),
+    lambda a, b: np.flip(a, 0),
+    lambda a, b: np.cumsum(a, axis=0) * 0.1,
+    lambda a, b: np.concatenate([a[:2], b[2:]]),
+    lambda a, b: np.stack([a, b]).sum(axis=0),
+    lambda a, b: a.T.reshape(a.shape),
+]

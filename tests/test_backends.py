@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from programs import CALLED, expression, expression_of_many_dtypes, of_row, record
+from programs import CALLED, expression, expression_of_many_dtypes, gradients_of_expression, of_row, record
 
 import tinygrad_dl as tg
 from tinygrad_dl.compiler.backends import builder
@@ -56,6 +56,13 @@ def test_random_programs_of_many_dtypes(seed):
     f, arrays = expression_of_many_dtypes(np.random.default_rng(seed))
     with np.errstate(all="ignore"):
         check(backend("native"), simplify(record(f, arrays)[0]), arrays, 1e-4)
+
+
+@pytest.mark.parametrize("name", ["numpy", "native"])
+@given(st.integers(0, 2**32))
+def test_gradients_of_random_programs(name, seed):
+    f, arrays = gradients_of_expression(np.random.default_rng(seed))
+    check(backend(name), simplify(record(f, arrays)[0]), arrays, 1e-9)
 
 
 def test_a_name_that_there_is_not():

@@ -74,9 +74,9 @@ def test_the_sign_of_zero(dtype: Any) -> None:
 def test_numbers_among_the_arguments() -> None:
     w = Writer()
     x, n = w.input(special(F32)), w.input(np.arange(-65, 65))
-    literals = [w(np.maximum, x, 0), w(np.minimum, 0.5, x), w(np.maximum, 0, x), w(np.fmax, x, 0.25), w(np.power, x, 2)]
-    literals += [w(np.power, x, -1), w(np.less, n, 7), w(np.add, n, 1), w(np.multiply, n, 0.5), w(np.divide, 1, x)]
-    literals += [w(np.power, x, 3), w(np.subtract, True, x), w(np.add, n, True), w(np.divide, n, 3)]
+    literals = [w(np.maximum, x, 0), w(np.minimum, 0.5, x), w(np.maximum, 0, x), w(np.fmax, x, 0.25)]
+    literals += [w(np.less, n, 7), w(np.add, n, 1), w(np.multiply, n, 0.5), w(np.divide, 1, x)]
+    literals += [w(np.subtract, True, x), w(np.add, n, True), w(np.divide, n, 3)]
     check(w.program(*literals), w.arrays)
 
 

@@ -152,6 +152,7 @@ class _Fuser:
         self.merged: list[int] = []  # by group: itself, or one that it has become part of
         self.sources: list[set[int]] = []  # by group: which ones it reads, as they were called then
         self.spans: list[tuple[int, int]] = []  # by group: the numbers of its first and its last node
+        self.starts = list(range(len(graph.nodes)))  # by node: where the first group begins that spans its number
 
     def group(self) -> None:
         for node in self.graph.nodes:
@@ -196,14 +197,18 @@ class _Fuser:
         self.merged[b] = a
         self.sources[a] |= self.sources[b]
         (start, end), (also, until) = self.spans[a], self.spans[b]
-        self.spans[a] = min(start, also), max(end, until)
+        self.spans[a] = start, end = min(start, also), max(end, until)
+        for number in range(start, end + 1):
+            self.starts[number] = min(self.starts[number], start)
         return a
 
     def _stands_between(self, a: int, b: int) -> bool:
         """Does a third group read one of two groups, directly or not, while one of them reads it? Yes if in doubt.
 
-        What ends before the two begin cannot read them, and is not looked at."""
+        What ends before the two begin, and before every group that spans such a beginning, cannot read them."""
         start = min(self.spans[a][0], self.spans[b][0])
+        while self.starts[start] < start:
+            start = self.starts[start]
         todo = {self._now(x) for x in self.sources[a] | self.sources[b]} - {a, b}
         seen = set(todo)
         while todo:
@@ -228,7 +233,8 @@ class _Fuser:
                     readers.setdefault(x, []).append(node)
                 if not node.layout and node.kind == "map":
                     readers.setdefault(None, []).append(node)
-        for found in readers.values():
+        scalars = readers.pop(None, [])  # at last: they lie far apart
+        for found in (*readers.values(), scalars):
             for node in found[1:]:
                 self._merge(self.home[found[0]], self.home[node])
 

@@ -6,16 +6,19 @@ Basic are NumPy's ufuncs, `where`, `astype`, `sigmoid`, `erf`, reductions, `matm
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .. import ops
+from .._tensor import Tensor
 from ..graph import Handle, wrap
 from ..nn import activations, transformations
 from ..ops import index as _index
 from ..ops._arguments import count
+from ..ops.einsum import _einsum as EINSUM
 from ..primitive import Primitive
 from ..random import bits
 from ..scope import within, written_to
@@ -23,6 +26,7 @@ from .program import Instruction, Literal, Value
 from .tape import Tape
 
 ARRAY = _index.ARRAY
+_MOST = 8  # the largest power that is multiplied out
 
 
 def _mean(a: Any, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Any:
@@ -55,13 +59,25 @@ def _columns(rows: int, labels: Any, classes: int) -> Any:
     return np.equal(own, np.arange(classes).reshape(1, classes))
 
 
+def _reshaped(index: Any, shape: Any) -> Any:
+    """The shape of what an index gives that only adds and drops axes of length one, else None."""
+    if not all(i is None or i is Ellipsis or i == slice(None) or type(i) is int for i in index):
+        return None
+    found = np.broadcast_to(False, shape)[index].shape
+    return found if math.prod(found) == math.prod(shape) > 0 else None
+
+
 def _getitem(x: Any, *indices: Any, index: Any) -> Any:
+    if (shape := _reshaped(index, x.shape)) is not None:
+        return x.reshape(shape)
     if not _picked(index, x.shape, indices) or not _is_iota(indices[0]):
         return NotImplemented
     return np.sum(np.where(_columns(x.shape[0], indices[1], x.shape[1]), x, 0), axis=1, keepdims=True)
 
 
 def _scatter_add(g: Any, *indices: Any, index: Any, shape: Any) -> Any:
+    if _reshaped(index, shape) is not None:
+        return g.reshape(shape)
     if not _picked(index, shape, indices) or g.shape != (shape[0], 1) or not _is_iota(indices[0]):
         return NotImplemented
     return np.where(_columns(shape[0], indices[1], shape[1]), g, 0)
@@ -78,9 +94,70 @@ def _setitem(x: Any, v: Any, *indices: Any, index: Any) -> Any:
 
 
 def _matmul(a: Any, b: Any) -> Any:
-    if a.ndim < 3 or b.ndim != 2 or 0 in a.shape:
+    """Of matrices, where one is a vector or only the first has a batch."""
+    if 0 in (*a.shape, *b.shape) or (a.ndim == 2 and b.ndim == 2) or (b.ndim > 2 and a.ndim > 1):
         return NotImplemented
-    return ops.matmul(a.reshape(-1, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[1])
+    rows = a.reshape(-1, a.shape[-1])
+    y = ops.matmul(rows, b.reshape(-1, 1) if b.ndim == 1 else b)
+    return y.reshape(*a.shape[:-1], *b.shape[:-2], *b.shape[-1:]) if b.ndim > 1 else y.reshape(a.shape[:-1])
+
+
+def _einsum(*operands: Any, subscripts: str, optimize: Any = True) -> Any:
+    """Of two operands a product of matrices: batch axes first, then those of one alone, then those summed over."""
+    inputs, _, output = subscripts.partition("->")
+    a, b, *_ = [*inputs.split(","), ""]
+    sizes = [dict(zip(names, x.shape, strict=True)) for names, x in zip(inputs.split(","), operands, strict=True)]
+    if len(operands) == 1:
+        return ops.transpose(operands[0], axes=tuple(a.index(c) for c in output))
+    x, z = operands[:2]
+    alike = all(sizes[0][c] == sizes[1][c] for c in a if c in b)
+    if len(operands) > 2 or not alike or x.dtype != z.dtype or x.dtype.kind != "f" or 0 in (*x.shape, *z.shape):
+        return NotImplemented
+    batch = [c for c in output if c in a and c in b]
+    own, other = ([c for c in output if c in names and c not in batch] for names in (a, b))
+    summed = [c for c in a if c in b and c not in output]
+    whole = sizes[0] | sizes[1]
+    x = _arranged(x, a, batch, own, summed, whole)
+    z = _arranged(z, b, batch, summed, other, whole)
+    y = np.matmul(x, z) if summed else x * z
+    made = [*batch, *own, *other]
+    return ops.transpose(y.reshape([whole[c] for c in made]), axes=tuple(made.index(c) for c in output))
+
+
+def _arranged(x: Any, names: str, batch: Any, rows: Any, columns: Any, sizes: dict[str, int]) -> Any:
+    """An operand as matrices, those of each kind of axes as one."""
+    x = ops.transpose(x, axes=tuple(names.index(c) for c in (*batch, *rows, *columns)))
+    shape = [sizes[c] for c in batch], math.prod(sizes[c] for c in rows), math.prod(sizes[c] for c in columns)
+    return x.reshape(*shape[0], *shape[1:])
+
+
+def _power(x: Any, exponent: Any) -> Any:
+    """By a whole or half number that is not large."""
+    if not isinstance(x, Tensor) or x.dtype not in (np.float32, np.float64) or isinstance(exponent, Handle):
+        return NotImplemented
+    if exponent == 0.5:  # as NumPy 2.4 has it; other half powers of -0.0 and -inf lose the sign
+        return np.sqrt(x)
+    whole, half = divmod(abs(exponent), 1)
+    if whole > _MOST or half not in (0, 0.5) or not exponent:
+        return NotImplemented
+    y: Any = _multiplied(np.abs(x) if half else x, int(whole)) if whole else 1
+    if half:
+        y = y * np.where(np.equal(x, -math.inf), math.inf, np.sqrt(x) + 0.0)
+    return y if exponent > 0 else 1 / y
+
+
+def _multiplied(x: Any, times: int) -> Any:
+    if times == 1:
+        return x
+    y = np.square(_multiplied(x, times // 2))
+    return y * x if times % 2 else y
+
+
+def _clip(a: Any, low: Any, high: Any) -> Any:
+    if a.dtype.kind != "f":
+        return NotImplemented
+    a = a if low is None else np.maximum(a, low)
+    return a if high is None else np.minimum(a, high)
 
 
 def _same(x: Any, **static: Any) -> Any:
@@ -108,6 +185,9 @@ MEANINGS: dict[Primitive, Callable[..., Any]] = {
     ops.copy: _same,
     ops.matmul: _matmul,
     ops.positive: _same,
+    ops.power: _power,
+    ops.choice._clip: _clip,
+    EINSUM: _einsum,
     _index._getitem: _getitem,
     _index.scatter_add: _scatter_add,
     _index._setitem: _setitem,
@@ -115,6 +195,7 @@ MEANINGS: dict[Primitive, Callable[..., Any]] = {
     activations._relu: activations._relu.kernel,
     activations._leaky_relu: activations._leaky_relu.kernel,
     activations._elu: activations._elu.kernel,
+    activations._softplus: activations._softplus.kernel,
     transformations._towards: transformations._towards.kernel,
 }
 
@@ -126,7 +207,7 @@ def lower(step: Instruction, constants: dict[Value, Any]) -> tuple[list[Instruct
         return None
     tape = Tape()
     args = [_stand_in(tape, a, constants) for a in step.args]
-    with written_to(tape), within(recording=False):
+    with written_to(tape), within(recording=False), np.errstate(all="ignore"):  # of zeros, see below
         result = meaning(*args, **step.static)
     if result is NotImplemented:
         return None

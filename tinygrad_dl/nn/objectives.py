@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..ops import getitem
 from ..primitive import fused, primitive
 from .activations import check_labels, log_softmax, softplus
 
@@ -105,7 +106,7 @@ def _weigh(x: Any, target: Any, weight: Any, ignore_index: int) -> tuple[Any, An
     labels = _safe(target, shape=x.shape, axis=_class_axis(x), ignore_index=ignore_index)
     kept = np.not_equal(target, ignore_index)
     factor = kept.astype(x.dtype)
-    return labels, kept, factor if weight is None else factor * _class_weight(weight, x)[labels]
+    return labels, kept, factor if weight is None else factor * getitem(_class_weight(weight, x), labels)
 
 
 def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> Tensor:

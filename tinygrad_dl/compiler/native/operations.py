@@ -32,7 +32,6 @@ _BITWISE = {"logical_and": "and", "logical_or": "or", "logical_xor": "xor"}
 _BITWISE |= {"bitwise_and": "and", "bitwise_or": "or", "bitwise_xor": "xor"}
 _ROUNDING = {"floor": "floor", "ceil": "ceil", "trunc": "trunc", "rint": "rint"}
 _FUNCTIONS = ("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "tanh", "sigmoid", "erf", "logaddexp")
-_POWERS = (2, 3, -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +72,7 @@ def _lowers_elementwise(name: str, step: Instruction, y: Value) -> bool:
     loop = loop_dtype(name, kinds)
     if loop is None or loop not in KINDS:
         return False
-    if name == "power" and step.args[1] not in _POWERS:
-        return False
-    if name in (*_FUNCTIONS, "power") and loop.kind != "f":
+    if name in _FUNCTIONS and loop.kind != "f":
         return False
     return all(isinstance(a, Value) or _holds(loop, a) for a in step.args)
 
@@ -242,15 +239,6 @@ def _reciprocal(code: Code, x: Register, args: Sequence[str], name: str) -> str:
     return code.fdiv(x.lanes, 1.0, args[0])
 
 
-def _power(code: Code, x: Register, args: Sequence[str], name: str) -> str:
-    """By a literal, see `_POWERS`."""
-    a, exponent = args
-    if exponent == x.lanes.constant(-1):
-        return code.fdiv(x.lanes, 1.0, a)
-    squared = code.fmul(x.lanes, a, a)
-    return squared if exponent == x.lanes.constant(2) else code.fmul(x.lanes, squared, a)
-
-
 def _absolute(code: Code, x: Register, args: Sequence[str], name: str) -> str:
     if x.lanes.floating:
         return code.fabs(x.lanes, args[0])
@@ -315,6 +303,6 @@ _EMIT: dict[str, Emit] = (
     | dict.fromkeys(_ROUNDING, _round)
     | dict.fromkeys(_FUNCTIONS, _function)
     | dict.fromkeys(_TESTS[:3], _test)
-    | {"divide": _divide, "negative": _negative, "square": _square, "reciprocal": _reciprocal, "power": _power}
+    | {"divide": _divide, "negative": _negative, "square": _square, "reciprocal": _reciprocal}
     | {"absolute": _absolute, "fabs": _absolute, "sign": _sign, "copysign": _copysign, "sqrt": _sqrt}
 )

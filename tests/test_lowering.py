@@ -1,0 +1,134 @@
+"""What operations mean in basic ones: the same at every edge, and nothing of them is left to NumPy."""
+
+import numpy as np
+import pytest
+
+import tinygrad_dl as tg
+from tinygrad_dl import nn
+from tinygrad_dl.nn import functional as F
+
+BACKENDS = ["interpreter", "numpy", "native"]
+RNG = np.random.default_rng(0)
+EDGES = np.array([0.0, -0.0, 1.0, -1.0, 2.5, -2.5, 1e-3, np.inf, -np.inf, np.nan])
+X, Y, W, V = (RNG.normal(size=s).astype(np.float32) for s in ((6, 5), (6, 5), 5, 6))
+Q, K = RNG.normal(size=(2, 3, 5, 4)), RNG.normal(size=(2, 3, 6, 4))
+LABELS, CLASSES = RNG.integers(0, 5, 6), np.arange(1.0, 6.0)
+
+
+def compiled(f, backend, *args):
+    """What a compiled function gives, run again, and its program."""
+    run = tg.compile(f, backend=backend)
+    with np.errstate(all="ignore"):
+        for _ in range(3):
+            result = run(*args)
+    return result, run
+
+
+def left_to_numpy(run):
+    steps = [tasks[0].step for tasks in run._latest.run.rounds]
+    return [step.name for step in steps if getattr(step, "kind", "") == "opaque"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("p", [0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 7, 8, -0.5, -1, -1.5, -2, -3, -8, 0, 9, 0.3])
+def test_powers_are_numpys_at_every_edge(p, dtype, backend):
+    x = EDGES.astype(dtype)
+    result, _ = compiled(lambda t: t**p, backend, x)
+    with np.errstate(all="ignore"):
+        expected = np.sqrt(x) if p == 0.5 else np.power(x, p)  # which older versions do not have as equal
+    assert result.dtype == expected.dtype
+    np.testing.assert_allclose(result.numpy(), expected, rtol=1e-5 if dtype == np.float32 else 1e-13)
+    numbers = ~np.isnan(expected)
+    np.testing.assert_array_equal(np.signbit(result.numpy()[numbers]), np.signbit(expected[numbers]))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    "bounds",
+    [(-1, 1), (None, 0.5), (0.25, None), (Y - 1, Y), (np.float32(-1), np.array(2.0)), (np.where(Y > 0, np.nan, Y), 1)],
+    ids=["both", "above", "below", "arrays", "wider", "nan"],
+)
+def test_clip(bounds, backend):
+    result, _ = compiled(lambda t: np.clip(t, *bounds), backend, X)
+    expected = np.clip(X, *bounds)
+    assert result.dtype == expected.dtype
+    np.testing.assert_array_equal(result.numpy(), expected)
+
+
+SUMS = {
+    "ij,kj->ik": (X, Y),
+    "ij,ik->jk": (X, Y),
+    "ij,j->i": (X, W),
+    "i,ij->j": (V, X),
+    "ij,ij->": (X, Y),
+    "ij,ij->ij": (X, Y),
+    "i,i": (W, W),
+    "i,j->ji": (V, W),
+    "ij->ji": (X,),
+    "bhqd,bhkd->bhqk": (Q, K),
+    "bhqd,bhkd->qbk": (Q, K),
+    "bhqd,bhkd->qk": (Q, K),
+    "bhqk,bhkd->bqhd": (Q, np.moveaxis(Q, 2, 3)),
+    "...ij,...kj->...ik": (Q, K[:1]),
+    "ij,jk,kl->il": (X, X.T, Y),
+    "ij,kj->ik of two dtypes": (X, Y.astype(np.float64)),
+    "ij,kj->ik of integers": (np.arange(6).reshape(2, 3), np.arange(9).reshape(3, 3)),
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", SUMS)
+def test_sums_of_products(name, backend):
+    subscripts, operands = name.split(" of ")[0], SUMS[name]
+    result, _ = compiled(lambda *t: np.einsum(subscripts, *t), backend, *operands)
+    expected = np.einsum(subscripts, *operands)
+    assert (result.shape, result.dtype) == (expected.shape, expected.dtype)
+    np.testing.assert_allclose(np.asarray(result), expected, rtol=1e-5, atol=1e-5)
+
+
+STEPS = {
+    "matrix and vector": lambda x, w: x @ w,
+    "vector and matrix": lambda x, w: w @ x.T,
+    "two vectors": lambda x, w: w @ w,
+    "batch and vector": lambda x, w: x.reshape(2, 3, 5) @ w,
+    "vector and batch": lambda x, w: w @ x.reshape(1, 5, 6),
+    "inner": lambda x, w: np.inner(x, w),
+    "einsum": lambda x, w: np.einsum("ij,kj->ik", x * w, Y),
+    "new axis": lambda x, w: (x * w)[..., None] * Y[:, :, None],
+    "square root by power": lambda x, w: (x * x * w * w + 1) ** 0.5,
+    "powers": lambda x, w: (x * w) ** 4 + (x * x * w * w + 1) ** -1.5,
+    "clip": lambda x, w: np.clip(x * w, -0.5, 0.5),
+    "softplus": lambda x, w: F.softplus(x * w, beta=2.0),
+    "binary cross-entropy": lambda x, w: F.binary_cross_entropy_with_logits(x * w, Y > 0, weight=Y * Y),
+    "weighed positive part": lambda x, w: F.binary_cross_entropy_with_logits(x * w, Y > 0, pos_weight=W * W),
+    "huber": lambda x, w: F.huber_loss(x * w, Y),
+    "smoothed labels": lambda x, w: F.cross_entropy(x * w, LABELS, label_smoothing=0.1),
+    "weights of classes": lambda x, w: F.cross_entropy(x * w, LABELS, weight=CLASSES),
+    "a list of weights": lambda x, w: F.nll_loss(F.log_softmax(x * w), tg.tensor(LABELS), weight=[*CLASSES]),
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", STEPS)
+def test_values_and_gradients_are_eagers(name, backend):
+    def loss_and_slope(x):
+        w = tg.tensor(W, requires_grad=True)
+        loss = np.square(STEPS[name](x, w)).sum()
+        return loss, *tg.gradients([loss], [w])
+
+    (loss, slope), run = compiled(loss_and_slope, backend, X)
+    expected = loss_and_slope(tg.tensor(X))
+    for got, want in zip((loss, slope), expected, strict=True):
+        want = want.detach().numpy()
+        np.testing.assert_allclose(got.numpy(), want, rtol=1e-4, atol=1e-5 * np.abs(want).max())
+    if backend == "native":
+        assert left_to_numpy(run) == []
+
+
+def test_labels_of_a_step_may_be_tensors_beside_arrays_of_weights():
+    model = nn.Linear(5, 5)
+    step = tg.compile(lambda x, y: F.cross_entropy(model(x), y, weight=CLASSES))
+    for _ in range(3):
+        loss = step(X, LABELS)
+    assert loss.item() == pytest.approx(F.cross_entropy(model(X), LABELS, weight=CLASSES).item(), rel=1e-5)

@@ -487,3 +487,16 @@ def test_small_inputs_that_are_others_each_time_are_copied() -> None:
         native([w.arrays[0].astype(F64), w.arrays[1]])
     with pytest.raises(ValueError, match="expected 2 inputs"):
         native(w.arrays[:1])
+
+
+def test_small_inputs_that_are_gone_by_the_next_call_are_copied_too() -> None:
+    w = Writer()
+    x = w.input(np.zeros((3, 4), F32))
+    native = build(w.program(w(np.multiply, x, 2)))
+    arrays = [np.ones((3, 4), F32)]
+    native(arrays)
+    for i in range(3):
+        arrays[0] = np.full((3, 4), i, F32)  # the one before is let go
+        np.testing.assert_array_equal(native.again(arrays, [0])[0], np.full((3, 4), 2 * i))
+        if i:
+            assert native.brought

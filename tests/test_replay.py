@@ -215,6 +215,67 @@ def test_a_gradient_that_appears_where_there_was_none():
     np.testing.assert_array_equal(results[0], results[1])
 
 
+def penalty(x, w):
+    """A leaf that is made of the argument: the gradient of the loss reaches it as well."""
+    x = x.detach()
+    x.requires_grad = True
+    (slope,) = tg.gradients([np.tanh(x * w).sum()], [x], create_graph=True)
+    return ((slope * slope).sum(axis=-1) - 1) ** 2
+
+
+def saliency(x, w):
+    x.requires_grad = True
+    loss = np.tanh(x * w).sum()
+    loss.backward(retain_graph=True)
+    return loss + (x.grad * 2).sum()
+
+
+def copied(x, w):
+    x = tg.tensor(x.detach(), requires_grad=True)
+    return np.tanh(x * w)
+
+
+@pytest.mark.parametrize("loss_of", [penalty, saliency, copied], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("backend", ["interpreter", "numpy", "native"])
+def test_leaves_that_a_step_makes_for_itself(loss_of, backend):
+    rng = np.random.default_rng(0)
+    inputs = [rng.normal(size=(4, 3)).astype(np.float32) for _ in range(5)]
+    found = []
+    for compiled in (lambda f: f, tg.compile(backend=backend)):
+        w = tg.tensor(ones(), requires_grad=True)
+        optimizer = optim.SGD([w], lr=0.1)
+
+        @compiled
+        def step(x):
+            optimizer.zero_grad()  # noqa: B023
+            loss = loss_of(x, w).sum()  # noqa: B023
+            loss.backward()
+            optimizer.step()  # noqa: B023
+            return loss
+
+        found.append(([step(tg.tensor(x)).item() for x in inputs], w.detach().numpy()))
+    np.testing.assert_allclose(found[1][0], found[0][0], rtol=1e-4)
+    np.testing.assert_allclose(found[1][1], found[0][1], rtol=1e-4)
+    assert len(step.programs) == 1
+
+
+def test_a_leaf_from_outside_that_shares_memory_has_its_gradient():
+    def make(compiled):
+        w = tg.tensor(ones(), requires_grad=True)
+        other = w.detach()
+        other.requires_grad = True
+
+        @compiled
+        def step(x):
+            w.grad = other.grad = None
+            (w * other * x).sum().backward()
+
+        run(step, 3 * ones())
+        return w.grad.numpy(), other.grad.numpy()
+
+    np.testing.assert_array_equal(make(tg.compile), make(lambda f: f))
+
+
 def test_the_line_that_overwrote_a_value_is_the_callers():
     w, _, step = accumulating(tg.compile)
     run(step, ones() / 4)

@@ -17,7 +17,7 @@ import numpy as np
 from .. import ops
 from .._source import describe_line, user_line
 from .._tensor import Tensor
-from ..graph import Handle, Leaf, Node, wrap
+from ..graph import Handle, Leaf, Node, next_order, wrap
 from ..primitive import Fused, Primitive
 from ..scope import current, enter, leave, within
 from .host import Actions, Draw, Gradient, Held, Number, Optimize, Schedule, Slot, State, structure
@@ -47,6 +47,7 @@ class Tape:
         self.without_grad: list[Handle] = []  # read as None: must be None at a later run, too
         self.slots: dict[Tensor, Slot] = {}
         self.origin: Node | None = None  # whose rule runs
+        self.start = next_order()
 
     # values
 
@@ -200,7 +201,7 @@ class Tape:
 
     def read_grad(self, tensor: Handle) -> None:
         """Somebody looks at `.grad`."""
-        if tensor in self.gradients:
+        if tensor in self.gradients or self._own_leaf(tensor):
             return
         if tensor._grad is None:
             self.gradients[tensor] = False
@@ -212,7 +213,13 @@ class Tape:
 
     def write_grad(self, tensor: Handle) -> None:
         """`.grad` is about to change."""
-        self.gradients.setdefault(tensor, False)
+        if not self._own_leaf(tensor):
+            self.gradients.setdefault(tensor, False)
+
+    def _own_leaf(self, tensor: Handle) -> bool:
+        """Was it made in the step, to have a gradient there?"""
+        node = tensor.node
+        return isinstance(node, Leaf) and node.order > self.start and tensor not in self.outside
 
     # what Python does at each run
 

@@ -207,14 +207,15 @@ class Native:
         """Give small inputs that will be others each time a place of their own: to copy them takes a few tenths of a
         microsecond, to look at an array, and after it, two."""
         self.among = among
-        for j in among:
+        brought = {j for j, _ in self.brought}
+        for j in set(among) - brought - self.states:
             value = self.program.inputs[j]
-            if value.ndim and value.nbytes <= BROUGHT and j not in self.states and self.seen[j]:
+            if value.ndim and value.nbytes <= BROUGHT:
                 own = np.empty(value.shape, value.dtype)
                 self.table[j] = own.__array_interface__["data"][0]
                 self.seen[j], self.lives[j] = 0, None
                 self.brought.append((j, own))
-        brought = {j for j, _ in self.brought}
+                brought.add(j)
         self.pointed = [j for j in among if j not in brought]
 
     def _run(self, arrays: list[Array]) -> list[Array]:

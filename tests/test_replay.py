@@ -7,6 +7,7 @@ import pytest
 
 import tinygrad_dl as tg
 from tinygrad_dl import nn, optim, scope
+from tinygrad_dl.compiler import replay
 
 SCALE = np.float32(3)
 
@@ -283,6 +284,30 @@ def test_the_line_that_overwrote_a_value_is_the_callers():
     step(ones() / 4)  # here
     with pytest.raises(RuntimeError, match=r"test_replay.py:\d+, in test_the_line.*: step\(ones\(\) / 4\)  # here"):
         loss.backward()
+
+
+@pytest.mark.parametrize("loss_of", [lambda x, w: (x * w) ** 2, penalty], ids=["overwritten", "replaced"])
+@pytest.mark.parametrize("backend", ["interpreter", "numpy", "native"])
+def test_state_that_only_the_step_itself_changes_is_not_looked_at_anew(loss_of, backend, monkeypatch):
+    taken = []
+    take = replay.Recorded._take
+    monkeypatch.setattr(replay.Recorded, "_take", lambda self: taken.append(self) or take(self))
+    w = tg.tensor(ones(), requires_grad=True)
+    optimizer = optim.Adam([w], lr=0.1)
+
+    @tg.compile(backend=backend)
+    def step(x):
+        optimizer.zero_grad()
+        loss_of(x, w).sum().backward()
+        optimizer.step()
+
+    run(step, tg.tensor(ones(4, 3)), times=6)
+    assert len(taken) == 1
+    kept = w.detach().numpy()
+    before = kept.copy()
+    run(step, tg.tensor(ones(4, 3)))
+    assert len(taken) > 1
+    np.testing.assert_array_equal(kept, before)
 
 
 def test_what_changes_nothing_is_not_counted_as_a_change():

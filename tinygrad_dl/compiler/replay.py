@@ -65,7 +65,9 @@ class Recorded:
         inputs = self.program.inputs
         self.arrays: list[Any] = [f.array if type(f) is Held else None for f in feeds]  # of the latest run
         self.settled = False  # did the latest run see the same arrays but for those that move?
+        self.new = [(i, j) for i, j in self.program.updates.items() if i not in getattr(self.run, "in_place", ())]
         self.moving = [i for i, f in enumerate(feeds) if type(f) in (Argument, Draw, Gradient)]
+        self.moving += [j for _, j in self.new]
         self.arguments = [(i, f.number) for i, f in enumerate(feeds) if type(f) is Argument]
         self.draws = [(i, f) for i, f in enumerate(feeds) if type(f) is Draw]
         self.old_gradients = [(i, f.tensor) for i, f in enumerate(feeds) if type(f) is Gradient]
@@ -97,9 +99,20 @@ class Recorded:
         self.stores = [(i, s.handle()) for i, s in enumerate(sinks) if type(s) in (State, Slot)]
         self.leaves = [t for _, t in self.stores if isinstance(t.node, Leaf)]
         self.leaves_something = bool(self.stores or self.gradients or self.cleared)  # besides its results
-        write, there = Straight(), getattr(self.run, "in_place", ())
+        write, names, replaced = self.look, self.names, dict(self.new)
         for i, tensor in self.stores:
-            if i not in there:
+            if i in replaced:  # it is what the next run reads, and nobody else sees it
+                known, number = names[replaced[i]], replaced[i]
+                held, arrays = write.name(self.held), write.name(self.arrays)
+                write.lines += [
+                    f"global {known}",
+                    f"new = outputs[{i}]",
+                    f"if new is not {known}:",
+                    f" {held}.pop(id({known}), None)",
+                    f" {write.name(tensor)}.data = {known} = {arrays}[{number}] = new",
+                    f" {held}[id(new)] = 2",
+                ]
+            elif i not in self.program.updates:
                 write.lines.append(f"{write.name(tensor)}.data = outputs[{i}]")
         for leaf in self.leaves:
             write.lines += [
@@ -253,7 +266,8 @@ class Recorded:
         """Take the state as it is; tensors that will be written over get memory that nobody else sees."""
         if any(table.get(name) is not tensor for table, name, tensor in self.slots):
             self._resolve()
-        self.settled, self.held = False, {}
+        self.settled = False
+        self.held.clear()
         arrays, known, names = self.arrays, self.look.names, self.names
         for i, name in names.items():
             arrays[i] = known[name] = None
@@ -264,7 +278,7 @@ class Recorded:
                 tensor.data = tensor.data.copy()
         for i, tensor, _ in (*self.read, *self.written):
             arrays[i] = known[names[i]] = tensor.data
-        self.held = {id(arrays[i]): 2 for i in names}
+        self.held.update({id(arrays[i]): 2 for i in names})
         known.update(zip(self.expected, self.count(), strict=True))
 
     def holds(self, array: Array) -> int:

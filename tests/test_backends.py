@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs import CALLED, expression, expression_of_many_dtypes, gradients_of_expression, of_row, record
 
@@ -34,24 +34,26 @@ def check(build, program, arrays, tolerance):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("row", CALLED, ids=lambda row: row.name)
-def test_every_operation_and_its_gradients(row, name):
+def test_every_operation_and_its_gradients(row):
+    """The other backends have theirs in `test_passes.py` and `test_numpy_backend.py`."""
     found = of_row(row)
     if found is not None:
-        check(backend(name), simplify(found[0]), found[1], 1e-11)
+        check(backend("native"), simplify(found[0]), found[1], 1e-11)
 
 
 @pytest.mark.parametrize(
     ("name", "dtype", "tolerance"), [(n, d, t) for n in NAMES for d, t in (("f8", 1e-12), ("f4", 1e-4))]
 )
 @given(st.integers(0, 2**32))
+@settings(max_examples=40)
 def test_random_programs(name, dtype, tolerance, seed):
     f, arrays = expression(np.random.default_rng(seed), dtype)
     check(backend(name), simplify(record(f, arrays)[0]), arrays, tolerance)
 
 
 @given(st.integers(0, 2**32))
+@settings(max_examples=40)
 def test_random_programs_of_many_dtypes(seed):
     f, arrays = expression_of_many_dtypes(np.random.default_rng(seed))
     with np.errstate(all="ignore"):
@@ -60,6 +62,7 @@ def test_random_programs_of_many_dtypes(seed):
 
 @pytest.mark.parametrize("name", ["numpy", "native"])
 @given(st.integers(0, 2**32))
+@settings(max_examples=40)
 def test_gradients_of_random_programs(name, seed):
     f, arrays = gradients_of_expression(np.random.default_rng(seed))
     check(backend(name), simplify(record(f, arrays)[0]), arrays, 1e-9)

@@ -310,6 +310,19 @@ def test_state_that_only_the_step_itself_changes_is_not_looked_at_anew(loss_of, 
     np.testing.assert_array_equal(kept, before)
 
 
+@pytest.mark.parametrize("backend", ["interpreter", "numpy", "native"])
+def test_state_that_is_turned(backend):
+    """It lies row by row, whatever a step makes of it."""
+    found = []
+    for compiled in (lambda f: f, tg.compile(backend=backend)):
+        state = nn.Buffer(np.arange(9, dtype=np.float32).reshape(3, 3))
+        step = compiled(lambda x: state.assign(np.roll(np.tanh(state), 1, axis=0).T * x))  # noqa: B023
+        run(step, ones(3, 3), times=5)
+        assert state.data.flags.carray
+        found.append(state.numpy())
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
+
+
 def test_what_changes_nothing_is_not_counted_as_a_change():
     """A counted one makes the next call look at everything: a third of a small step's time."""
     model = nn.Linear(3, 2).train()

@@ -151,8 +151,9 @@ class _Fuser:
         self.groups: list[_Group | None] = []  # None: a node that stands alone
         self.merged: list[int] = []  # by group: itself, or one that it has become part of
         self.sources: list[set[int]] = []  # by group: which ones it reads, as they were called then
+        self.read: list[bool] = []  # by group: does another one read it?
         self.spans: list[tuple[int, int]] = []  # by group: the numbers of its first and its last node
-        self.starts = list(range(len(graph.nodes)))  # by node: where the first group begins that spans its number
+        self.left = list(range(len(graph.nodes)))  # by node: towards where a run of groups that overlap begins
 
     def group(self) -> None:
         for node in self.graph.nodes:
@@ -171,7 +172,11 @@ class _Fuser:
             group.add(node)
         self.groups.append(group)
         self.merged.append(number)
-        self.sources.append({self.home[x] for x in node.nodes})
+        sources = {self.home[x] for x in node.nodes}
+        self.sources.append(sources)
+        self.read.append(False)
+        for source in sources:
+            self.read[source] = True
         self.spans.append((node.number, node.number))
         return number
 
@@ -196,20 +201,26 @@ class _Fuser:
         self.groups[a], self.groups[b] = union, None
         self.merged[b] = a
         self.sources[a] |= self.sources[b]
+        self.read[a] |= self.read[b]
         (start, end), (also, until) = self.spans[a], self.spans[b]
         self.spans[a] = start, end = min(start, also), max(end, until)
-        for number in range(start, end + 1):
-            self.starts[number] = min(self.starts[number], start)
+        while (begin := self._start(end)) > start:
+            self.left[begin] = end = begin - 1
         return a
+
+    def _start(self, number: int) -> int:
+        """The first node of the run of overlapping groups that a node is in."""
+        while self.left[number] != number:
+            self.left[number] = number = self.left[self.left[number]]
+        return number
 
     def _stands_between(self, a: int, b: int) -> bool:
         """Does a third group read one of two groups, directly or not, while one of them reads it? Yes if in doubt.
 
-        What ends before the two begin, and before every group that spans such a beginning, cannot read them."""
-        start = min(self.spans[a][0], self.spans[b][0])
-        while self.starts[start] < start:
-            start = self.starts[start]
-        todo = {self._now(x) for x in self.sources[a] | self.sources[b]} - {a, b}
+        What ends before the run of overlapping groups that the two are in cannot read them."""
+        start = self._start(min(self.spans[a][0], self.spans[b][0]))
+        above = [self.sources[x] for x, other in ((a, b), (b, a)) if self.read[other]]
+        todo = {self._now(x) for sources in above for x in sources} - {a, b}
         seen = set(todo)
         while todo:
             number = todo.pop()

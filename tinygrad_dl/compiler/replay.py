@@ -108,6 +108,7 @@ class Recorded:
                     f"global {known}",
                     f"new = outputs[{i}]",
                     f"if new is not {known}:",
+                    " new = new if new.flags.carray else new.copy()",
                     f" {held}.pop(id({known}), None)",
                     f" {write.name(tensor)}.data = {known} = {arrays}[{number}] = new",
                     f" {held}[id(new)] = 2",

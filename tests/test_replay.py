@@ -316,7 +316,7 @@ def test_state_that_is_turned(backend):
     found = []
     for compiled in (lambda f: f, tg.compile(backend=backend)):
         state = nn.Buffer(np.arange(9, dtype=np.float32).reshape(3, 3))
-        step = compiled(lambda x: state.assign(np.roll(np.tanh(state), 1, axis=0).T * x))  # noqa: B023
+        step = compiled(lambda x: state.assign(np.roll(np.tanh(state), 1, axis=0).T * 2) * x)  # noqa: B023
         run(step, ones(3, 3), times=5)
         assert state.data.flags.carray
         found.append(state.numpy())

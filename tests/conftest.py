@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-# OpenBLAS's threads spin for 25 ms after each product, to the harm of the tests beside; the workers inherit this.
+# OpenBLAS's threads spin for 30 ms after each product, to the harm of the tests beside; the workers inherit this.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 settings.register_profile("steady", deadline=None, derandomize=True, database=None)

@@ -31,7 +31,7 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, name: str 
     return Tensor(data, dtype, requires_grad, name)
 
 
-class Tensor(Conversions, Handle):
+class Tensor(Conversions):
     """An array whose operations are recorded. Made by `tinygrad_dl.tensor`.
 
     It has ndarray's operators, indexing, attributes and methods, in NumPy's spelling (`axis`, `keepdims`).

@@ -217,7 +217,8 @@ class _Fuser:
     def _stands_between(self, a: int, b: int) -> bool:
         """Does a third group read one of two groups, directly or not, while one of them reads it? Yes if in doubt.
 
-        What ends before the run of overlapping groups that the two are in cannot read them."""
+        What ends before the run of overlapping groups that the two are in cannot read them; and if nobody reads one of
+        them, what the other one reads does not either."""
         start = self._start(min(self.spans[a][0], self.spans[b][0]))
         above = [self.sources[x] for x, other in ((a, b), (b, a)) if self.read[other]]
         todo = {self._now(x) for sources in above for x in sources} - {a, b}

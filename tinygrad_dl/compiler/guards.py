@@ -23,6 +23,7 @@ from ..optim.optimizer import Optimizer
 from .straight import Straight
 
 _MISSING: Any = type("missing", (), {"__repr__": lambda self: "nothing"})()
+GONE = KeyError, ValueError  # what a look at a name that is gone raises, and at a cell that is empty
 _PLAIN = (bool, int, float, str, bytes, type(None), np.generic, np.dtype)
 _UNSEEN = {"_path"}  # of a Module: where it was last called
 
@@ -46,14 +47,15 @@ class Guards:
         self._prepare()
 
     def _prepare(self) -> None:
-        """Write out what to look at."""
+        """Note how things are now."""
         self.changes = scope.changes
         same = Straight()
         self.check(same)
         self._same = same.function()
 
     def check(self, same: Straight) -> None:
-        """Is everything the same object, besides what only a change that has been counted can have replaced?"""
+        """Write out the question whether everything is the same object, besides what only a change that has been
+        counted can have replaced. Where it is asked, `GONE` may be raised."""
         same.check(f"{same.name(scope)}.changes == {same.name(self)}.changes")
         for table, key, old, _ in self.entries:
             if id(table) not in self._modules:
@@ -81,7 +83,7 @@ class Guards:
     def _unchanged(self) -> bool:
         try:
             return bool(self._same())
-        except (KeyError, ValueError):  # a name that is gone, a cell that is empty
+        except GONE:
             return False
 
     def _broken(self) -> str | None:

@@ -105,30 +105,31 @@ def _matmul(a: Any, b: Any) -> Any:
 def _einsum(*operands: Any, subscripts: str, optimize: Any = True) -> Any:
     """Of two operands a product of matrices: batch axes first, then those of one alone, then those summed over."""
     inputs, _, output = subscripts.partition("->")
-    a, b, *_ = [*inputs.split(","), ""]
-    sizes = [dict(zip(names, x.shape, strict=True)) for names, x in zip(inputs.split(","), operands, strict=True)]
     if len(operands) == 1:
-        return ops.transpose(operands[0], axes=tuple(a.index(c) for c in output))
-    x, z = operands[:2]
-    alike = all(sizes[0][c] == sizes[1][c] for c in a if c in b)
-    if len(operands) > 2 or not alike or x.dtype != z.dtype or x.dtype.kind != "f" or 0 in (*x.shape, *z.shape):
+        return ops.transpose(operands[0], axes=tuple(inputs.index(c) for c in output))
+    if len(operands) > 2:
+        return NotImplemented
+    (a, b), (x, z) = inputs.split(","), operands
+    rows, columns = dict(zip(a, x.shape, strict=True)), dict(zip(b, z.shape, strict=True))
+    alike = all(rows[c] == columns[c] for c in a if c in b)
+    if not alike or x.dtype != z.dtype or x.dtype.kind != "f" or 0 in (*x.shape, *z.shape):
         return NotImplemented
     batch = [c for c in output if c in a and c in b]
     own, other = ([c for c in output if c in names and c not in batch] for names in (a, b))
     summed = [c for c in a if c in b and c not in output]
-    whole = sizes[0] | sizes[1]
-    x = _arranged(x, a, batch, own, summed, whole)
-    z = _arranged(z, b, batch, summed, other, whole)
+    sizes = rows | columns
+    x = _arranged(x, a, batch, own, summed, sizes)
+    z = _arranged(z, b, batch, summed, other, sizes)
     y = np.matmul(x, z) if summed else x * z
     made = [*batch, *own, *other]
-    return ops.transpose(y.reshape([whole[c] for c in made]), axes=tuple(made.index(c) for c in output))
+    return ops.transpose(y.reshape([sizes[c] for c in made]), axes=tuple(made.index(c) for c in output))
 
 
 def _arranged(x: Any, names: str, batch: Any, rows: Any, columns: Any, sizes: dict[str, int]) -> Any:
     """An operand as matrices, those of each kind of axes as one."""
     x = ops.transpose(x, axes=tuple(names.index(c) for c in (*batch, *rows, *columns)))
-    shape = [sizes[c] for c in batch], math.prod(sizes[c] for c in rows), math.prod(sizes[c] for c in columns)
-    return x.reshape(*shape[0], *shape[1:])
+    flat = [math.prod(sizes[c] for c in names) for names in (rows, columns)]
+    return x.reshape([sizes[c] for c in batch] + flat)
 
 
 def _power(x: Any, exponent: Any) -> Any:

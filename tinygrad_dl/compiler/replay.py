@@ -18,7 +18,7 @@ from .._tensor import Tensor
 from ..graph import Handle, Leaf, add_holder, next_order, unshared, wrap
 from ..scope import watching
 from .backends import Run
-from .guards import Guards
+from .guards import GONE, Guards
 from .host import Argument, Changed, Draw, Gradient, Held, Slot, State
 from .passes import simplify
 from .program import Array, Program, Value
@@ -27,7 +27,6 @@ from .structure import Place, put_together
 from .tape import Tape
 
 DEPTH = 4  # calls from the user's line, by way of a Compiled and a Recorded: to step back one by one takes 0.3 µs each
-_GONE = KeyError, ValueError  # a name that is gone, a cell that is empty
 
 
 class Recorded:
@@ -65,16 +64,17 @@ class Recorded:
         inputs = self.program.inputs
         self.arrays: list[Any] = [f.array if type(f) is Held else None for f in feeds]  # of the latest run
         self.settled = False  # did the latest run see the same arrays but for those that move?
-        self.new = [(i, j) for i, j in self.program.updates.items() if i not in getattr(self.run, "in_place", ())]
+        there = getattr(self.run, "in_place", ())
+        self.replaced = {i: j for i, j in self.program.updates.items() if i not in there}  # not written over
         self.moving = [i for i, f in enumerate(feeds) if type(f) in (Argument, Draw, Gradient)]
-        self.moving += [j for _, j in self.new]
+        self.moving += self.replaced.values()
         self.arguments = [(i, f.number) for i, f in enumerate(feeds) if type(f) is Argument]
         self.draws = [(i, f) for i, f in enumerate(feeds) if type(f) is Draw]
         self.old_gradients = [(i, f.tensor) for i, f in enumerate(feeds) if type(f) is Gradient]
-        replaced = set(self.program.updates.values())
+        updated = set(self.program.updates.values())
         tensors = [(i, f.handle(), inputs[i]) for i, f in enumerate(feeds) if type(f) in (State, Slot)]
-        self.read = [entry for entry in tensors if entry[0] not in replaced]
-        self.written = [entry for entry in tensors if entry[0] in replaced]
+        self.read = [entry for entry in tensors if entry[0] not in updated]
+        self.written = [entry for entry in tensors if entry[0] in updated]
         self._look_at()
 
     def _look_at(self) -> None:
@@ -99,10 +99,11 @@ class Recorded:
         self.stores = [(i, s.handle()) for i, s in enumerate(sinks) if type(s) in (State, Slot)]
         self.leaves = [t for _, t in self.stores if isinstance(t.node, Leaf)]
         self.leaves_something = bool(self.stores or self.gradients or self.cleared)  # besides its results
-        write, names, replaced = self.look, self.names, dict(self.new)
+        write = self.look
         for i, tensor in self.stores:
-            if i in replaced:  # it is what the next run reads, and nobody else sees it
-                known, number = names[replaced[i]], replaced[i]
+            if i in self.replaced:  # the next run reads it, and nobody else sees it
+                number = self.replaced[i]
+                known = self.names[number]
                 held, arrays = write.name(self.held), write.name(self.arrays)
                 write.lines += [
                     f"global {known}",
@@ -189,7 +190,7 @@ class Recorded:
         try:
             if not fits(args):
                 raise Changed
-        except _GONE:
+        except GONE:
             raise Changed from None
         if actions.numbers:
             actions.count()

@@ -47,7 +47,7 @@ class Tape:
         self.without_grad: list[Handle] = []  # read as None: must be None at a later run, too
         self.slots: dict[Tensor, Slot] = {}
         self.origin: Node | None = None  # whose rule runs
-        self.start = next_order()
+        self.start = next_order()  # what is made later is made in the step
 
     # values
 

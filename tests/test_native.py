@@ -16,7 +16,7 @@ from tinygrad_dl.random import bits
 
 pytest.importorskip("llvmlite")
 
-from written import Writer, check, close
+from written import Writer, check, close, replay
 
 from tinygrad_dl.compiler.native import kernel_memory
 from tinygrad_dl.compiler.native.backend import build
@@ -248,69 +248,6 @@ def test_wrong_inputs_are_refused() -> None:
     close(native([np.arange(6, dtype=F32)[::2]])[0], np.exp(np.arange(0, 6, 2, dtype=F32)))
 
 
-def replay(program: Program, arrays: list[Any], times: int = 3) -> None:
-    """Run again and again with the new states; states may be overwritten in one of two."""
-    native = build(program)
-    mine, theirs = [a.copy() for a in arrays], [a.copy() for a in arrays]
-    for _ in range(times):
-        got, want = native(mine), program.run(theirs)
-        for a, b in zip(got, want, strict=True):
-            close(a, b)
-        for i, j in program.updates.items():
-            mine[j], theirs[j] = got[i], want[i].copy()
-
-
-def test_updates_are_written_over_the_state() -> None:
-    w = Writer()
-    p, g = w.input(np.ones((8, 70), F32)), w.input(np.full((8, 70), 0.5, F32))
-    program = w.program(w(np.subtract, p, w(np.multiply, g, 0.1)), updates={0: 0})
-    state = w.arrays[0].copy()
-    out = build(program)([state, w.arrays[1]])[0]
-    assert out is state
-    replay(program, w.arrays)
-
-
-def test_readers_of_the_old_value_come_first() -> None:
-    rng = np.random.default_rng(0)
-    w = Writer()
-    p, x = (w.input(rng.normal(size=(65, 65)).astype(F32)) for _ in range(2))
-    new = w(np.subtract, p, w(np.multiply, w(MATMUL, x, p), 0.01))
-    late = w(MATMUL, p, x)
-    total = w(SUM, w(np.subtract, p, w(SUM, p, axis=0)), axis=1)
-    replay(w.program(late, new, total, w(np.tanh, w(SUM, p)), new, updates={1: 0}), w.arrays)
-
-
-def test_a_state_is_read_in_a_later_stage_than_its_new_value_is_known() -> None:
-    w = Writer()
-    p = w.input(np.random.default_rng(0).normal(size=(20, 65)).astype(F32))
-    new = w(np.multiply, p, 0.5)
-    rest = w(np.subtract, p, w(SUM, new, axis=0))
-    replay(w.program(new, rest, w(SUM, rest, axis=0), updates={0: 0}), w.arrays)
-
-
-def test_states_that_are_exchanged_rotated_or_read_by_each_other() -> None:
-    rng = np.random.default_rng(0)
-    for shape in ((), (3,), (70, 5)):
-        w = Writer()
-        a, b, c, d = (w.input(rng.normal(size=shape).astype(F32)) for _ in range(4))
-        replay(w.program(b, a, updates={0: 0, 1: 1}), w.arrays)
-        replay(w.program(w(np.add, b, 1), w(np.add, a, 1), d, c, updates={0: 0, 1: 1, 2: 2, 3: 3}), w.arrays)
-        x, y = w(np.tanh, b), w(np.tanh, a)
-        replay(w.program(x, y, x, updates={0: 0, 1: 1, 2: 2}), w.arrays)
-        replay(w.program(w(MAX, a), x, w(np.add, x, a), updates={1: 0, 2: 1}), w.arrays)
-
-
-def test_states_that_cannot_be_written() -> None:
-    w = Writer()
-    p = w.input(np.ones(5, F32))
-    native = build(w.program(w(np.add, p, 1), updates={0: 0}))
-    frozen = np.ones(5, F32)
-    frozen.flags.writeable = False
-    assert native([frozen])[0].tolist() == [2] * 5
-    assert native([np.ones(10, F32)[::2]])[0].tolist() == [2] * 5
-    assert frozen.tolist() == [1] * 5
-
-
 def fits(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
     try:
         return len(np.broadcast_shapes(a, b)) <= 2
@@ -463,40 +400,3 @@ def test_labels_are_looked_at(n: int, dtype: Any, ignored: int) -> None:
         with pytest.raises(ValueError, match=f"label {wrong} at row {place} is outside the 5 classes"):
             native([bad])
     np.testing.assert_array_equal(native([labels])[0], program(labels)[0].run([labels])[0])
-
-
-def test_small_inputs_that_are_others_each_time_are_copied() -> None:
-    w, rng = Writer(), np.random.default_rng(0)
-    x, state = w.input(rng.random((3, 4), F32)), w.input(rng.random((3, 4), F32))
-    native = build(w.program(w(np.add, x, state), w(np.multiply, x, 2), x, updates={0: 1}))
-    given = [w.arrays[0], w.arrays[1].copy()]
-    native(given)
-    for _ in range(3):
-        before, other = given[1].copy(), rng.random((4, 3), F32).T
-        given[0] = other
-        total, double, same = native.again(given, [0])
-        np.testing.assert_array_equal(total, other + before)
-        np.testing.assert_array_equal(double, other * 2)
-        np.testing.assert_array_equal(same, other)
-        assert not np.shares_memory(same, other)
-    assert native.brought
-    np.testing.assert_array_equal(native([w.arrays[0], w.arrays[1]])[1], w.arrays[0] * 2)
-    with pytest.raises(ValueError, match="expected"):
-        native([w.arrays[0][:1], w.arrays[1]])
-    with pytest.raises(ValueError, match="expected"):
-        native([w.arrays[0].astype(F64), w.arrays[1]])
-    with pytest.raises(ValueError, match="expected 2 inputs"):
-        native(w.arrays[:1])
-
-
-def test_small_inputs_that_are_gone_by_the_next_call_are_copied_too() -> None:
-    w = Writer()
-    x = w.input(np.zeros((3, 4), F32))
-    native = build(w.program(w(np.multiply, x, 2)))
-    arrays = [np.ones((3, 4), F32)]
-    native(arrays)
-    for i in range(3):
-        arrays[0] = np.full((3, 4), i, F32)  # the one before is let go
-        np.testing.assert_array_equal(native.again(arrays, [0])[0], np.full((3, 4), 2 * i))
-        if i:
-            assert native.brought

@@ -65,3 +65,15 @@ def check(program: Program, arrays: list[Any], tolerance: float | None = None, p
         for got, expected in zip(native([a.copy() for a in arrays]), want, strict=True):
             close(got, expected, tolerance)
     return native
+
+
+def replay(program: Program, arrays: list[Any], times: int = 3) -> None:
+    """Run again and again with the new states; states may be overwritten in one of two."""
+    native = build(program)
+    mine, theirs = [a.copy() for a in arrays], [a.copy() for a in arrays]
+    for _ in range(times):
+        got, want = native(mine), program.run(theirs)
+        for a, b in zip(got, want, strict=True):
+            close(a, b)
+        for i, j in program.updates.items():
+            mine[j], theirs[j] = got[i], want[i].copy()

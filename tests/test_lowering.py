@@ -25,7 +25,7 @@ def compiled(f, backend, *args):
 
 
 def left_to_numpy(run):
-    steps = [tasks[0].step for tasks in run._latest.run.rounds]
+    steps = [each.first for each in run._latest.run.rounds]
     return [step.name for step in steps if getattr(step, "kind", "") == "opaque"]
 
 

@@ -16,9 +16,8 @@ from tinygrad_dl import nn, optim
 
 pytest.importorskip("llvmlite")
 
-from tinygrad_dl.compiler.native import engine, pool, products
+from tinygrad_dl.compiler.native import backend, engine, pool, products, trial
 from tinygrad_dl.compiler.native.backend import Native
-from tinygrad_dl.compiler.native.rounds import shared
 
 pytestmark = pytest.mark.skipif(pool._FUTEX is None, reason="helper threads need Linux's futex")
 
@@ -27,7 +26,7 @@ def training(threads: int, monkeypatch, steps: int = 3):
     """What some steps of a network wide enough for its rounds to be shared leave behind, and the last program."""
     monkeypatch.setattr(pool, "threads", lambda: threads)
     tg.seed(0)
-    layers = [nn.Linear(300, 256), nn.BatchNorm1d(256), nn.ReLU(), nn.Dropout(0.2), nn.Linear(256, 10)]
+    layers = [nn.Linear(300, 256, bias=False), nn.BatchNorm1d(256), nn.ReLU(), nn.Dropout(0.2), nn.Linear(256, 10)]
     model = nn.Sequential(*layers)
     optimizer = optim.Adam(model.parameters())
     rng = np.random.default_rng(0)
@@ -45,12 +44,58 @@ def training(threads: int, monkeypatch, steps: int = 3):
 def test_threads_compute_the_same(monkeypatch, threads, large):
     monkeypatch.setattr(products, "LARGE", large)
     alone, weights, native = training(1, monkeypatch)
-    assert not any(shared(tasks, native.threads) for tasks in native.rounds)
+    assert not any(each.shared for each in native.rounds)
     losses, others, native = training(threads, monkeypatch)
-    assert sum(shared(tasks, threads) for tasks in native.rounds) >= 3
+    assert sum(each.shared for each in native.rounds) >= 3
     np.testing.assert_allclose(losses, alone, rtol=1e-6)
     for a, b in zip(others, weights, strict=True):
         assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(b)
+
+
+@pytest.mark.parametrize("way", [0, 1])
+def test_each_way_to_share_out_small_rounds_computes_the_same(monkeypatch, way):
+    """What a trial chooses between: rounds that one thread does, and parts of a few microseconds."""
+    made = []
+
+    class Fixed(trial.Trial):
+        def __init__(self, function, ways):
+            super().__init__(function, ways)
+            self.best, self.left = ways[way], 10**9
+            made.append(len(ways))
+
+    def losses(threads):
+        monkeypatch.setattr(pool, "threads", lambda: threads)
+        tg.seed(0)
+        model = nn.Sequential(nn.Linear(64, 128), nn.BatchNorm1d(128), nn.ReLU(), nn.Dropout(0.2), nn.Linear(128, 10))
+        rng = np.random.default_rng(0)
+        x, y = rng.normal(size=(64, 64)), rng.integers(0, 10, 64)
+        step = tg.compile(training_step(model.astype(np.float64), optim.Adam(model.parameters())), backend="native")
+        return [step(x, y).item() for _ in range(20)]
+
+    monkeypatch.setattr(backend, "Trial", Fixed)
+    alone = losses(1)
+    assert made == []
+    np.testing.assert_allclose(losses(2), alone, rtol=1e-10)
+    assert set(made) == {2}
+
+
+def test_a_trial_takes_the_quickest_way_until_it_tries_again(monkeypatch):
+    now, seconds, done = [0.0], {"slow": 3.0, "quick": 2.0}, []
+
+    def work(way, number):
+        done.append(way)
+        now[0] += seconds[way] + (1000 if len(done) == 2 else 0)  # one call is kept waiting
+        return number
+
+    monkeypatch.setattr(trial.time, "perf_counter", lambda: now[0])
+    tried = trial.Trial(work, ["slow", "quick"])
+    both = 2 * trial.TRIES
+    assert [tried(i) for i in range(both + trial.USES)] == [*range(both + trial.USES)]
+    assert done == ["slow", "quick"] * trial.TRIES + ["quick"] * trial.USES
+    seconds["slow"] = 1.0
+    for i in range(both + 1):
+        tried(i)
+    assert done[-both - 1 :] == ["slow", "quick"] * trial.TRIES + ["slow"]
 
 
 def test_one_thread_after_the_other_has_the_pool(monkeypatch):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Callable
+from functools import partial
 from itertools import compress, groupby
 from operator import ne
 from sys import getrefcount
@@ -32,7 +33,8 @@ from .operations import can_lower
 from .places import Places
 from .plan import Step, plan, root
 from .products import is_ours, write_product
-from .rounds import Round, is_native, rounds, shared
+from .rounds import COARSE, FINE, Round, groups, is_native, share
+from .trial import Trial
 
 BROUGHT = 2**15  # bytes of an input at most that is copied to where it is read
 RELEASED = 1000.0  # microseconds, about, from which on other Python threads may run meanwhile
@@ -65,14 +67,18 @@ class Native:
                 written[kernel] = write_kernel(kernel, self.graph, late)
                 code[kernel] = _begun(compilation, written[kernel])
             units = {step: w.units for step, w in written.items()}
-            self.rounds = rounds(self.plan.order, self.plan.overwrites, self.graph, units, self.threads)
-            self.places.place(self.rounds, written)
+            steps = groups(self.plan.order, self.plan.overwrites)
+            self.rounds, fine = (
+                [share(group, self.graph, units, self.threads, sharing) for group in steps]
+                for sharing in (COARSE, FINE)
+            )
+            self.places.place([self.rounds, fine], written)
             addresses = compilation.addresses([entry, *code.values()])
         code_at = dict(zip(code, addresses[1:], strict=True))
         self.table = self.places.table
         address = ctypes.addressof(self.table)
         self.tables = Tables(self.graph, code_at, written, address, self.places.pointers, self.threads)
-        self.parts = self._parts(addresses[0])
+        self.parts = self._parts(addresses[0], fine)
         self._prepare()
 
     def _prepare(self) -> None:
@@ -122,27 +128,30 @@ class Native:
                 code[node] = _begun(compilation, written[node])
         return written, code
 
-    def _parts(self, address: int) -> list[Callable[[list[Array]], None]]:
+    def _parts(self, address: int, fine: list[Round]) -> list[Callable[[list[Array]], None]]:
         """Functions that run the rounds in order: machine code, and NumPy in between."""
-        slow = sum(task.time for tasks in self.rounds for task in tasks) > RELEASED
+        slow = sum(task.time for each in self.rounds for task in each.tasks) > RELEASED
         kind = ctypes.CFUNCTYPE if slow else ctypes.PYFUNCTYPE
         entry = kind(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)(address)
         parts: list[Callable[[list[Array]], None]] = []
-        for native, group in groupby(self.rounds, _is_native):
+        for native, group in groupby(zip(self.rounds, fine, strict=True), lambda pair: _is_native(pair[0])):
             if native:
-                parts.append(self._call(entry, list(group)))
+                parts.append(self._call(entry, *map(list, zip(*group, strict=True))))
             else:
-                parts += [self._numpy(tasks[0].step) for tasks in group]
+                parts += [self._numpy(each.first) for each, _ in group]
         return parts
 
-    def _call(self, entry: Any, found: list[Round]) -> Callable[[list[Array]], None]:
+    def _call(self, entry: Any, coarse: list[Round], fine: list[Round]) -> Callable[[list[Array]], None]:
         """A run of rounds that are machine code. What it says of labels that are no classes, NumPy says in words."""
-        run, threads = self.tables.run(found), self.threads
-        numpy = {i: self._numpy(tasks[0].step) for i, tasks in enumerate(found, 1) if is_labels(tasks[0].step)}
-        shares = any(shared(tasks, threads) for tasks in self.rounds)
+        threads = self.threads
+        ways = [coarse] if all(a.cuts == b.cuts for a, b in zip(coarse, fine, strict=True)) else [coarse, fine]
+        runs = [*map(self.tables.run, ways)]
+        start = partial(entry, *runs) if len(runs) == 1 else Trial(entry, runs)
+        numpy = {i: self._numpy(each.first) for i, each in enumerate(coarse, 1) if is_labels(each.first)}
+        shares = any(each.shared for way in ways for each in way)
 
         def call(arrays: list[Array]) -> None:
-            stopped = entry(run, pool.state(threads) if shares else None)
+            stopped = start(pool.state(threads) if shares else None)
             if stopped:
                 numpy[stopped](arrays)
                 call(arrays)
@@ -286,8 +295,8 @@ def _begun(compilation: engine.Compilation, written: Written) -> str:
     return compilation.add(written.text, written.declares)
 
 
-def _is_native(tasks: Round) -> bool:
-    return all(is_native(task.step) for task in tasks)
+def _is_native(each: Round) -> bool:
+    return all(is_native(task.step) for task in each.tasks)
 
 
 def build(program: Program) -> Callable[[list[Array]], list[Array]]:

@@ -21,7 +21,7 @@ from .calling import function
 from .engine import Compilation
 from .labels import is_labels, sizes
 from .plan import Step
-from .rounds import GRAIN, Round, Task, by_rows, shared
+from .rounds import GRAIN, Round, Task, by_rows
 
 _FLAGS = {False: 111, True: 112}  # CBLAS: as it lies, transposed
 _ROW_MAJOR = 101
@@ -182,16 +182,15 @@ class Tables:
     def run(self, found: Sequence[Round]) -> int:
         """The address of a run of some rounds, for the function that `runner` gives."""
         rounds = [
-            (len(tasks), shared(tasks, self.threads), self._keep(map(self._task, tasks)), self._error(tasks))
-            for tasks in found
+            (len(each.tasks), each.shared, self._keep(map(self._task, each.tasks)), self._error(each)) for each in found
         ]
         return self._keep([(len(found), self._keep(rounds), self._threads(found))])
 
-    def _error(self, tasks: Round) -> int:
+    def _error(self, each: Round) -> int:
         """Where labels that are no classes are told of."""
-        if not is_labels(tasks[0].step):
+        if not is_labels(each.first):
             return 0
-        return ctypes.c_size_t.from_address(self.table + 8 * self.slots[tasks[0]][-1]).value
+        return ctypes.c_size_t.from_address(self.table + 8 * self.slots[each.tasks[0]][-1]).value
 
     def _keep(self, rows: Iterable[Iterable[int]]) -> int:
         array = np.array([*rows], np.int64)
@@ -199,8 +198,8 @@ class Tables:
         return array.ctypes.data
 
     def _threads(self, found: Sequence[Round]) -> int:
-        products = any(task.step not in self.own for tasks in found for task in tasks)
-        if self.threads == 1 or not (products or any(shared(tasks, self.threads) for tasks in found)):
+        products = any(task.step not in self.own for each in found for task in each.tasks)
+        if self.threads == 1 or not (products or any(each.shared for each in found)):
             return 0
         return _SETTLE if products else _ASK
 

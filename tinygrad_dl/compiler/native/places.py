@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, cast
 
 import numpy as np
@@ -57,22 +58,25 @@ class Places:
         self.early = [(i, node) for i, node in self.copied if node.kind == "input"]
         self.copied = [(i, node) for i, node in self.copied if node.kind != "input"]
 
-    def place(self, found: Sequence[Round], written: Mapping[Step, Written]) -> None:
-        """Find memory for all that is not an argument of each call, what tasks compute in passing included."""
+    def place(self, ways: Sequence[Sequence[Round]], written: Mapping[Step, Written]) -> None:
+        """Find memory for all that is not an argument of each call, what tasks compute in passing included.
+
+        ways: to share out the same groups of steps, of which each call takes one."""
         graph = self.graph
         for node in (*graph.inputs, *graph.constants, *(node for _, node in self.fresh)):
             self.slots[node] = len(self.slots)
         for node, old in self.plan.overwrites.items():
             self.slots[node] = self.slots[old]
         kept = [n for n in self.plan.lives if n not in self.slots]
-        time = {task.step: i for i, tasks in enumerate(found) for task in tasks}
+        found = ways[0]
+        time = {task.step: i for i, each in enumerate(found) for task in each.tasks}
         times = [time[step] for step in self.plan.order] + [len(found)]
         spans = [(self._bytes(n), times[first], times[last]) for n in kept for first, last in [self.plan.lives[n]]]
         offsets, size = place(spans)
         count = max(self.slots.values(), default=-1) + 1
         for number, node in enumerate(kept, count):
             self.slots[node] = number
-        scratch, length = self._place_scratch(found, written, count + len(kept))
+        scratch, length = self._place_scratch([*chain(*ways)], written, count + len(kept))
         block = np.empty(size + length + ALIGNMENT, np.uint8)
         start = -block.ctypes.data % ALIGNMENT
         self.arena = block[start : start + size + length]
@@ -92,9 +96,9 @@ class Places:
         """Where each task keeps what it computes in passing: offsets, with slots from the first on, and bytes."""
         offsets: list[int] = []
         size = 0
-        for tasks in found:
+        for each in found:
             end = 0
-            for task in tasks:
+            for task in each.tasks:
                 w = written.get(task.step)
                 nodes = w.pointers if w else [*task.step.nodes[:2], cast(Node, task.step)]
                 self.pointers[task] = [self.slots[root(n)] for n in nodes]

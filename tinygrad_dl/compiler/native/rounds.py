@@ -18,8 +18,6 @@ from .plan import Step, reads, root
 
 OPERATIONS = 40_000  # of a kernel in a microsecond, about
 MULTIPLICATIONS = 60_000  # of a matrix product in a microsecond, about
-WORTH = 30.0  # microseconds of a round from which on it is shared out: another core first has to fetch the data
-LEAST = 10.0  # microseconds of a part
 LONG = 50.0  # microseconds of a kernel's part at most, so that threads end together
 GRAIN = 16  # rows or columns that a cut of a product is a multiple of
 
@@ -34,7 +32,34 @@ class Task:
     time: float  # microseconds, about
 
 
-Round = list[Task]
+@dataclass(slots=True, eq=False)
+class Round:
+    """tasks: the longest first. shared: is it worth more than one thread?"""
+
+    tasks: list[Task]
+    shared: bool
+
+    @property
+    def first(self) -> Step:
+        """The step of its first task: the only one, if it is not machine code."""
+        return self.tasks[0].step
+
+    @property
+    def cuts(self) -> list[tuple[Step, int, int]]:
+        return [(task.step, task.start, task.end) for task in self.tasks] if self.shared else []
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """From how many microseconds of a round on it is shared out, and how many a part has at least."""
+
+    worth: float
+    least: float
+
+
+# Another core first has to fetch the data. How long that takes differs between machines: on one, sharing rounds of a
+# few microseconds makes the digits step a fifth quicker, on another slower. So both are tried (`trial.py`).
+COARSE, FINE = Sharing(30.0, 10.0), Sharing(5.0, 2.5)
 
 
 def is_native(step: Step) -> bool:
@@ -56,13 +81,10 @@ def by_rows(node: Node) -> bool:
     return rows >= columns
 
 
-def rounds(
-    order: Sequence[Step], overwrites: Mapping[Node, Node], graph: Graph, units: Mapping[Step, int], threads: int
-) -> list[Round]:
-    """Steps that follow each other and do not touch what another one writes make a round.
+def groups(order: Sequence[Step], overwrites: Mapping[Node, Node]) -> list[list[Step]]:
+    """Steps that follow each other and do not touch what another one writes.
 
-    units: how many rounds the outer loop of each own function has, 1 if it cannot be cut. What NumPy runs is a round
-    alone, and what looks at labels."""
+    What NumPy runs is alone, and what looks at labels."""
     found: list[list[Step]] = []
     read: set[Node] = set()
     written: set[Node] = set()
@@ -79,12 +101,14 @@ def rounds(
         written |= outputs
         if alone:
             found.append([])
-    return [_tasks(steps, graph, units, threads) for steps in found if steps]
+    return [steps for steps in found if steps]
 
 
-def _tasks(steps: Sequence[Step], graph: Graph, units: Mapping[Step, int], threads: int) -> Round:
+def share(steps: Sequence[Step], graph: Graph, units: Mapping[Step, int], threads: int, sharing: Sharing) -> Round:
+    """A group as a round. units: how many rounds the outer loop of each own function has, 1 if it cannot be cut."""
     times = {step: _time(step, graph) for step in steps}
-    fair = max(sum(times.values()) / threads, LEAST)
+    whole = sum(times.values())
+    fair = max(whole / threads, sharing.least)
     tasks = []
     for step, time in times.items():
         size = _units(step, units)
@@ -93,7 +117,7 @@ def _tasks(steps: Sequence[Step], graph: Graph, units: Mapping[Step, int], threa
             parts = min(size, max(parts, int(time / LONG)))
         cuts = [size * i // parts for i in range(parts + 1)]
         tasks += [Task(step, a, b, time / parts) for a, b in pairwise(cuts)]
-    return sorted(tasks, key=lambda task: -task.time)
+    return Round(sorted(tasks, key=lambda task: -task.time), threads > 1 and len(tasks) > 1 and whole > sharing.worth)
 
 
 def _time(step: Step, graph: Graph) -> float:
@@ -107,8 +131,3 @@ def _units(step: Step, units: Mapping[Step, int]) -> int:
         return 1
     rows, _, columns = step.product.shape
     return -(-max(rows, columns) // GRAIN)
-
-
-def shared(tasks: Round, threads: int) -> bool:
-    """Is a round worth more than one thread?"""
-    return threads > 1 and len(tasks) > 1 and sum(task.time for task in tasks) > WORTH

@@ -106,7 +106,7 @@ def test_right_functions_pass(name):
     lambda x: np.exp(_log_softmax(x)), lambda x: np.sqrt((x * x).sum()), lambda x: _batch_norm(x, 1.0, 0.0).sum(),
 ])  # fmt: skip
 def test_small_and_large_scales(f, scale):
-    for seed in range(3):
+    for seed in range(2):
         assert check(f, _normal(4, 2, scale=scale, seed=seed), order=2, seed=seed)
 
 

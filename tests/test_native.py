@@ -91,7 +91,7 @@ def test_integers(dtype: Any) -> None:
     found = [w(getattr(np, name), a, b) for name in names.split()]
     found += [w(f, a) for f in (np.invert, np.absolute, np.sign, np.square)]
     found += [w(np.less, a, range_.max - 50), w(np.less, a, 7), w(np.multiply, w(np.less, a, b), b)]
-    found += [w(op, x, axis=axis) for op in (SUM, MAX, MIN) for x in (a, b) for axis in (0, 1, None)]
+    found += [w(op, a, axis=axis) for op in (SUM, MAX, MIN) for axis in (0, 1, None)]
     check(w.program(*found), w.arrays)
 
 
@@ -258,7 +258,7 @@ def fits(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
 SHAPES: list[tuple[int, ...]] = [(), (1,), (67,), (5, 1), (1, 67), (5, 67)]
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(40))
 def test_random_programs(seed: int) -> None:
     """Thirty random instructions, some states of which are updated."""
     rng = np.random.default_rng(seed)

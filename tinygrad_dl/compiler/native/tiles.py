@@ -13,6 +13,9 @@ from .ir import Lanes
 from .matrices import POINTER, Matrix, MatrixCode, Place
 
 LINE = 64  # bytes of a line of the cache
+# Steps in one round of a tile's loop, and products of vectors in it at most. Where a core is shared, to count and to
+# move on once in 48 products instead of 12 saves a tenth; alone it is as quick.
+TIMES, PRODUCTS = (4, 3, 2), 48
 
 
 def tile_size() -> tuple[int, int]:
@@ -38,6 +41,7 @@ class Tiles(MatrixCode):
         a and what is fetched."""
         code, one, kinds = self.code, Lanes(self.kind), self.kinds(columns)
         places = [(i, j) for i in range(rows) for j in range(len(kinds))]
+        times = self._times(depth, len(places))
 
         def add(_: str, carried: list[str]) -> list[str]:
             here, there, *sums = carried
@@ -45,14 +49,22 @@ class Tiles(MatrixCode):
                 code.fetch(self.step(here, ahead * a.column + line), cache=3)
             numbers = Matrix(here, a.row, a.column)
             row = Matrix(there, b.row, b.column)
-            vectors = [self.load(lanes, row, ("0", 0), ("0", j * self.lanes)) for j, lanes in enumerate(kinds)]
-            xs = [self.load(one, numbers, ("0", i), ("0", 0)) for i in range(rows)]
-            spread = {(i, lanes): code.spread(lanes, xs[i]) for i in range(rows) for lanes in set(kinds)}
-            after = [
-                code.fma(kinds[j], spread[i, kinds[j]], vectors[j], s) for (i, j), s in zip(places, sums, strict=True)
-            ]
-            return [code.opaque(self.step(here, a.column)), code.opaque(self.step(there, b.row)), *after]
+            for k in range(times):
+                vectors = [self.load(lanes, row, ("0", k), ("0", j * self.lanes)) for j, lanes in enumerate(kinds)]
+                xs = [self.load(one, numbers, ("0", i), ("0", k)) for i in range(rows)]
+                spread = {(i, lanes): code.spread(lanes, xs[i]) for i in range(rows) for lanes in set(kinds)}
+                sums = [
+                    code.fma(kinds[j], spread[i, kinds[j]], vectors[j], s)
+                    for (i, j), s in zip(places, sums, strict=True)
+                ]
+            return [code.opaque(self.step(here, times * a.column)), code.opaque(self.step(there, times * b.row)), *sums]
 
         carried = [POINTER, POINTER] + [kinds[j] for _, j in places]
         start = [code.opaque(a.pointer), code.opaque(self.address(b, ("0", 0), column))]
-        return self.carried(depth, carried, [*start, *y], add, 1)[2:]
+        count = str(int(depth) // times) if times > 1 else depth
+        return self.carried(count, carried, [*start, *y], add, 1)[2:]
+
+    def _times(self, depth: str, products: int) -> int:
+        """Steps along the inner size in one round of the loop, if it is known and can be cut so."""
+        fitting = (n for n in TIMES if n * products <= PRODUCTS and depth.isdigit() and int(depth) % n == 0)
+        return next(fitting, 1)

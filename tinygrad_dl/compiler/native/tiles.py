@@ -8,14 +8,16 @@ vectors 128; alone on the core they are as quick.
 
 from __future__ import annotations
 
+from functools import partial
+
 from . import engine
-from .ir import Lanes
+from .ir import INDEX, Lanes
 from .matrices import POINTER, Matrix, MatrixCode, Place
 
 LINE = 64  # bytes of a line of the cache
-# Steps in one round of a tile's loop, and products of vectors in it at most. Where a core is shared, to count and to
+# Steps in one round of a tile's loop and products of vectors in it, at most. Where a core is shared, to count and to
 # move on once in 48 products instead of 12 saves a tenth; alone it is as quick.
-TIMES, PRODUCTS = (4, 3, 2), 48
+TIMES, PRODUCTS = 4, 48
 
 
 def tile_size() -> tuple[int, int]:
@@ -41,11 +43,10 @@ class Tiles(MatrixCode):
         a and what is fetched."""
         code, one, kinds = self.code, Lanes(self.kind), self.kinds(columns)
         places = [(i, j) for i in range(rows) for j in range(len(kinds))]
-        times = self._times(depth, len(places))
 
-        def add(_: str, carried: list[str]) -> list[str]:
+        def add(times: int, _: str, carried: list[str]) -> list[str]:
             here, there, *sums = carried
-            for line in range(0, rows if ahead else 0, LINE // self.itemsize):
+            for line in range(0, times * rows if ahead else 0, LINE // self.itemsize):
                 code.fetch(self.step(here, ahead * a.column + line), cache=3)
             numbers = Matrix(here, a.row, a.column)
             row = Matrix(there, b.row, b.column)
@@ -60,11 +61,17 @@ class Tiles(MatrixCode):
             return [code.opaque(self.step(here, times * a.column)), code.opaque(self.step(there, times * b.row)), *sums]
 
         carried = [POINTER, POINTER] + [kinds[j] for _, j in places]
-        start = [code.opaque(a.pointer), code.opaque(self.address(b, ("0", 0), column))]
-        count = str(int(depth) // times) if times > 1 else depth
-        return self.carried(count, carried, [*start, *y], add, 1)[2:]
+        found = [code.opaque(a.pointer), code.opaque(self.address(b, ("0", 0), column)), *y]
+        for count, times in self._rounds(depth, len(places)):
+            found = self.carried(count, carried, found, partial(add, times), 1)
+        return found[2:]
 
-    def _times(self, depth: str, products: int) -> int:
-        """Steps along the inner size in one round of the loop, if it is known and can be cut so."""
-        fitting = (n for n in TIMES if n * products <= PRODUCTS and depth.isdigit() and int(depth) % n == 0)
-        return next(fitting, 1)
+    def _rounds(self, depth: str, products: int) -> list[tuple[str, int]]:
+        """Loops along the inner size: how often, and how many steps at a time."""
+        times = max(1, min(TIMES, PRODUCTS // products))
+        if times == 1:
+            return [(depth, 1)]
+        if depth.isdigit():
+            known = ((int(depth) // times, times), (int(depth) % times, 1))
+            return [(str(count), size) for count, size in known if count]
+        return [(self.code.binary(verb, INDEX, depth, times), n) for verb, n in (("udiv", times), ("urem", 1))]

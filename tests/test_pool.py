@@ -75,7 +75,7 @@ def test_each_way_to_share_out_small_rounds_computes_the_same(monkeypatch, way):
     monkeypatch.setattr(backend, "Trial", Fixed)
     alone = losses(1)
     assert made == []
-    np.testing.assert_allclose(losses(2), alone, rtol=1e-10)
+    assert losses(2) == alone  # to the bit: a run that is resumed may take another way
     assert set(made) == {2}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from itertools import compress, groupby
 from operator import ne
@@ -117,15 +118,20 @@ class Native:
         """What is no kernel: the functions of our own, and the symbols of all."""
         written: dict[Step, Written] = {}
         code: dict[Step, str] = {}
+        same: dict[Any, tuple[Written, str]] = {}  # as there are in layers of equal size
         for node in self.graph.nodes:
             if is_labels(node):
                 written[node] = write_labels(node)
+                code[node] = _begun(compilation, written[node])
             elif node.kind == "gemm" and is_ours(node):
-                written[node] = write_product(node)
+                key = node.product, node.dtype, node.shows is not None
+                if key not in same:
+                    one = write_product(node)
+                    same[key] = one, _begun(compilation, one)
+                one, code[node] = same[key]
+                written[node] = replace(one, pointers=[*node.nodes[:2], node])
             elif node.kind == "gemm":
                 code[node] = driver.product(compilation, node.dtype.name)
-            if node in written:
-                code[node] = _begun(compilation, written[node])
         return written, code
 
     def _parts(self, address: int, fine: list[Round]) -> list[Callable[[list[Array]], None]]:

@@ -354,7 +354,7 @@ def fetched(monkeypatch: Any) -> list[Any]:
     """Whatever is fetched ahead, as if everything were too large for the caches."""
     monkeypatch.setattr(kernel_memory, "FLAT", 0)
     monkeypatch.setattr(kernel_memory, "DOWN", 0)
-    monkeypatch.setattr(kernel_memory.engine, "is_amd", lambda: False)
+    monkeypatch.setattr(kernel_memory, "is_amd", lambda: False)
     found: list[Any] = []
     fetch = kernel_memory.KernelMemory.fetch
     monkeypatch.setattr(kernel_memory.KernelMemory, "fetch", lambda *a: found.append(a) or fetch(*a))

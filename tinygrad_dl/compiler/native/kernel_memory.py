@@ -7,11 +7,13 @@ Adam walks through four arrays at once.
 
 from __future__ import annotations
 
+import functools
+import platform
+
 import numpy as np
 
 from ..axes import Node
 from ..fuse import Kernel
-from . import engine
 from .ir import INDEX, Code, Lanes
 from .operations import Register, lanes_of
 
@@ -20,6 +22,17 @@ from .operations import Register, lanes_of
 # 2048 numbers would fall on the very lines of AMD's second cache that are in use: 1.1 of the time without.
 FLAT, BYTES_AHEAD = 2**24, 1536
 DOWN, ROWS_AHEAD = 2**19, 6
+
+
+@functools.cache
+def is_amd() -> bool:
+    """Is the processor one of AMD's?"""
+    try:
+        with open("/proc/cpuinfo") as file:
+            text = file.read(1000)
+    except OSError:
+        text = platform.processor()
+    return "AuthenticAMD" in text
 
 
 class KernelMemory:
@@ -35,7 +48,7 @@ class KernelMemory:
         self.tile = 16 if double else 32  # 64 floats were as fast, and took twice as long to compile
         reads = max(rows, 1) * columns * sum(n.dtype.itemsize for n in kernel.inputs)
         self.down_far = bool(kernel.rows) and not kernel.columns_inside and reads >= DOWN
-        self.far = self.down_far or (not kernel.rows and reads >= FLAT and not engine.is_amd())
+        self.far = self.down_far or (not kernel.rows and reads >= FLAT and not is_amd())
 
     def wide(self, node: Node) -> bool:
         return not self.across.isdisjoint(node.layout)

@@ -100,7 +100,7 @@ def test_right_functions_pass(name):
     assert report.ratio <= 1e-5
 
 
-@pytest.mark.parametrize("scale", [1e-6, 1e-3, 1e3, 1e6])
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
 @pytest.mark.parametrize("f", [
     lambda x: np.log(x * x), lambda x: x**3, lambda x: 1 / x, np.sin, lambda x: x.var(), lambda x: 3 * x,
     lambda x: np.exp(_log_softmax(x)), lambda x: np.sqrt((x * x).sum()), lambda x: _batch_norm(x, 1.0, 0.0).sum(),

@@ -18,7 +18,6 @@ pytest.importorskip("llvmlite")
 
 from written import Writer, check, close, replay
 
-from tinygrad_dl.compiler.native import kernel_memory
 from tinygrad_dl.compiler.native.backend import build
 
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -347,38 +346,6 @@ def test_numpy_takes_what_lies_otherwise_than_its_kernel_has_it() -> None:
     x = w.input(np.arange(4, dtype=F64).reshape(2, 1, 2))
     y = w(np.divide, w(BROADCAST, x, shape=(2, 3, 2)), 2)
     check(w.program(w(CUMSUM, y, axis=0)), w.arrays, parts=None)
-
-
-@pytest.fixture
-def fetched(monkeypatch: Any) -> list[Any]:
-    """Whatever is fetched ahead, as if everything were too large for the caches."""
-    monkeypatch.setattr(kernel_memory, "FLAT", 0)
-    monkeypatch.setattr(kernel_memory, "DOWN", 0)
-    monkeypatch.setattr(kernel_memory, "is_amd", lambda: False)
-    found: list[Any] = []
-    fetch = kernel_memory.KernelMemory.fetch
-    monkeypatch.setattr(kernel_memory.KernelMemory, "fetch", lambda *a: found.append(a) or fetch(*a))
-    return found
-
-
-@pytest.mark.parametrize("size", [2, 31, 64, 1000])
-def test_fetching_ahead_changes_nothing(fetched: list[Any], size: int) -> None:
-    w, rng = Writer(), np.random.default_rng(size)
-    x, m = w.input(rng.normal(size=size).astype(F32)), w.input(rng.random(size, F32))
-    check(w.program(w(np.divide, w(np.multiply, x, m), w(np.sqrt, m))), w.arrays)
-    assert fetched
-
-
-@pytest.mark.parametrize("shape", [(1, 5), (7, 32), (40, 70)])
-@pytest.mark.parametrize("dtype", [F32, F64])
-def test_fetching_ahead_down_the_columns_changes_nothing(fetched: list[Any], shape: Any, dtype: Any) -> None:
-    w, rng = Writer(), np.random.default_rng(0)
-    x, keep = w.input(rng.normal(size=shape).astype(dtype)), w.input(rng.random(shape) < 0.5)
-    mean = w(np.multiply, w(SUM, x, axis=0), 1 / shape[0])
-    centred = w(np.subtract, x, mean)
-    scale = w(np.sqrt, w(np.add, w(SUM, w(np.square, centred), axis=0), 1e-5))
-    check(w.program(w(WHERE, keep, w(np.divide, centred, scale), 0.0), scale), w.arrays)
-    assert {len(a) for a in fetched} == {3}
 
 
 @pytest.mark.parametrize("n", [1, 7, 8, 29])

@@ -46,6 +46,7 @@ class Round:
 
     @property
     def cuts(self) -> list[tuple[Step, int, int]]:
+        """The parts that threads share: two rounds without any are done alike."""
         return [(task.step, task.start, task.end) for task in self.tasks] if self.shared else []
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -33,28 +35,41 @@ class Budget:
 
         from .peer_ours import training
 
+        self.spent = dict.fromkeys(("guards", "numbers", "random", "run", "code"), 0.0)
         compiled, x, y = training(network, lambda f: tg.compile(f, backend="native"))
         self.step: Callable[[], Any] = lambda: compiled(x, y)
-        for _ in range(3):
-            self.step()
-        recorded = compiled._latest
-        self.spent = dict.fromkeys(("guards", "numbers", "random", "run", "code"), 0.0)
-        recorded.run.parts = [self._timed("code", part) for part in recorded.run.parts]
-        recorded.run_again = self._timed("run", recorded.run_again)
-        recorded.fits = self._timed("guards", recorded.fits)
-        for name, actions in ("numbers", recorded.actions.numbers), ("random", recorded.actions.draws):
-            for action in actions:
-                action.run = self._timed(name, action.run)
-        self.products = _products(recorded.program)
+        with self._clocks():
+            for _ in range(3):
+                self.step()
+        self.products = _products(compiled.latest)
 
-    def _timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        spent, now = self.spent, time.perf_counter
+    @contextmanager
+    def _clocks(self) -> Iterator[None]:
+        """What is written out meanwhile notes how long its parts take."""
+        from tinygrad_dl.compiler import replay_text
+        from tinygrad_dl.compiler.host import Optimize
+        from tinygrad_dl.compiler.native.backend import Part
 
-        def timed(*args: Any) -> Any:
-            start = now()
-            result = function(*args)
-            spent[name] += now() - start
-            return result
+        writers: list[tuple[str, Any, tuple[str, ...]]] = [
+            ("guards", replay_text, ("_arguments", "_state")),
+            ("guards", Optimize, ("check",)),
+            ("numbers", Optimize, ("keep", "count")),
+            ("random", replay_text, ("_draw",)),
+            ("run", replay_text, ("_run",)),
+            ("code", Part, ("write",)),
+        ]
+        with ExitStack() as patches:
+            for part, place, names in writers:
+                for name in names:
+                    patches.enter_context(patch.object(place, name, self._timed(part, getattr(place, name))))
+            yield
+
+    def _timed(self, part: str, write: Callable[..., None]) -> Callable[..., None]:
+        def timed(first: Any, text: Any, *rest: Any) -> None:
+            now, spent = text.name(time.perf_counter), text.name(self.spent)
+            text.lines.append(f"{part}_begin = {now}()")
+            write(first, text, *rest)
+            text.lines.append(f"{spent}[{part!r}] += {now}() - {part}_begin")
 
         return timed
 
@@ -77,6 +92,7 @@ def _products(program: Any) -> Callable[[int], float]:
     from tinygrad_dl import ops
     from tinygrad_dl.compiler.native.backend import build
     from tinygrad_dl.compiler.program import Program
+    from tinygrad_dl.compiler.straight import Straight
 
     body = [step for step in program.body if step.op in (ops.matmul, ops.transpose)]
     made = {v for step in body for v in step.outputs}
@@ -85,13 +101,16 @@ def _products(program: Any) -> Callable[[int], float]:
     native: Any = build(Program(inputs, {}, body, [v for step in body for v in step.outputs if v not in read]))
     arrays = [np.random.default_rng(0).random(v.shape, v.dtype) for v in inputs]
     native(arrays)
-    memory = [*arrays, *native.new]
+    text = Straight()
+    text.name(native)  # whose memory it uses
+    for part in native.parts:
+        part.write(text, "memory")
+    run, memory = text.function("memory"), [*arrays, *native.new]
 
     def seconds(steps: int) -> float:
         start = time.perf_counter()
         for _ in range(steps):
-            for part in native.parts:
-                part(memory)
+            run(memory)
         return (time.perf_counter() - start) / steps
 
     return seconds

@@ -65,12 +65,14 @@ def state(value: dict[str, Any] | None = None) -> dict[str, Any]:
 
 
 def _source(draw: F) -> F:
-    """Decorate a function that draws: a compiled step draws anew each time it runs."""
+    """Decorate a function that draws a tensor, or an integer of 64 bits; a compiled step draws anew at each run."""
 
     @functools.wraps(draw)
     def drawn(*args: Any, **kwargs: Any) -> Any:
-        tape = taping()
-        return draw(*args, **kwargs) if tape is None else tape.draw(draw, args, kwargs)
+        if (tape := taping()) is not None:
+            return tape.draw(draw, args, kwargs)
+        drawn = draw(*args, **kwargs)
+        return np.array(drawn, np.uint64) if type(drawn) is int else drawn
 
     return cast(F, drawn)
 
@@ -110,9 +112,9 @@ def permutation(n: int, rng: Source = None) -> Tensor:
 
 
 @_source
-def key(rng: Source = None) -> np.ndarray[Any, np.dtype[np.uint64]]:
+def key(rng: Source = None) -> Any:
     """A key for `bits`: 64 random bits, a 0-d array."""
-    return np.array(generator(rng).bit_generator.random_raw(), np.uint64)
+    return generator(rng).bit_generator.random_raw()
 
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)

@@ -64,7 +64,7 @@ class Compiled:
             return self.function(*args, **kwargs)
         with self._lock:
             latest = None if kwargs else self._latest
-            if latest is not None and latest.runs >= self.verify:
+            if latest is not None and latest.flat and latest.runs >= self.verify:
                 try:
                     return latest.again(args)
                 except Changed:

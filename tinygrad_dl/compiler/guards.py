@@ -23,7 +23,6 @@ from ..optim.optimizer import Optimizer
 from .straight import Straight
 
 _MISSING: Any = type("missing", (), {"__repr__": lambda self: "nothing"})()
-GONE = KeyError, ValueError  # what a look at a name that is gone raises, and at a cell that is empty
 _PLAIN = (bool, int, float, str, bytes, type(None), np.generic, np.dtype)
 _UNSEEN = {"_path"}  # of a Module: where it was last called
 
@@ -50,12 +49,13 @@ class Guards:
         """Note how things are now."""
         self.changes = scope.changes
         same = Straight()
-        self.check(same)
+        with same.checks():
+            self.check(same)
         self._same = same.function()
 
     def check(self, same: Straight) -> None:
         """Write out the question whether everything is the same object, besides what only a change that has been
-        counted can have replaced. Where it is asked, `GONE` may be raised."""
+        counted can have replaced."""
         same.check(f"{same.name(scope)}.changes == {same.name(self)}.changes")
         for table, key, old, _ in self.entries:
             if id(table) not in self._modules:
@@ -73,18 +73,12 @@ class Guards:
 
     def broken(self) -> str | None:
         """What has changed, in words; None if nothing has."""
-        if self._unchanged():
+        if self._same():
             return None
         changes, reason = scope.changes, self._broken()
         if reason is None:
             self.changes = changes
         return reason
-
-    def _unchanged(self) -> bool:
-        try:
-            return bool(self._same())
-        except GONE:
-            return False
 
     def _broken(self) -> str | None:
         for table, key, old, where in self.entries:

@@ -225,11 +225,10 @@ class Tape:
 
     def draw(self, draw: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """A draw from a generator."""
-        source = Draw(draw, args, kwargs)
-        self.actions.draws.append(source)
         with hidden():
-            result = draw(*args, **kwargs)
-        result = result if isinstance(result, Handle) else wrap(result)
+            source = Draw(draw, args, kwargs)
+        self.actions.draws.append(source)
+        result = wrap(source.first)
         self.feed(result.data, source, draw.__name__)
         return result
 

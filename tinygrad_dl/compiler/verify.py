@@ -21,7 +21,7 @@ class _Snapshot:
     """All that a run changes, copied, to be put back."""
 
     def __init__(self, recorded: Recorded) -> None:
-        tensors = {id(t): t for _, t, _ in (*recorded.read, *recorded.written)}
+        tensors = {id(t): t for _, t in (*recorded.read, *recorded.written)}
         tensors |= {id(t): t for _, t in (*recorded.stores, *recorded.gradients)}
         tensors |= {id(t): t for t in recorded.cleared}
         self.tensors = list(tensors.values())

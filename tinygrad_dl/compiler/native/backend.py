@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import compress, groupby
 from operator import ne
@@ -45,6 +45,25 @@ def _lowers(step: Instruction) -> bool:
     if basic_name(step) == "matmul" and can_lower(step):
         return engine.product_symbol(step.outputs[0].dtype.name) is not None
     return can_lower(step)
+
+
+@dataclass(slots=True)
+class Part:
+    """What runs a part of a program. start: a function of the memory; or, with numpy and threads, machine code that is
+    given the pool of threads, if it needs any, and tells the number of the round that it could not do."""
+
+    start: Callable[[Any], Any]
+    numpy: dict[int, Callable[[list[Array]], None]] | None = None
+    threads: int = 0
+
+    def write(self, text: Straight, memory: str) -> None:
+        """Write out a run of it."""
+        start = text.name(self.start)
+        if self.numpy is None:
+            text.lines.append(f"{start}({memory})")
+        else:
+            pooled = f"{text.name(pool.state)}({self.threads})" if self.threads else "None"
+            text.lines.append(f"while stopped := {start}({pooled}): {text.name(self.numpy)}[stopped]({memory})")
 
 
 class Native:
@@ -88,9 +107,7 @@ class Native:
         self.seen = [0] * len(self.program.inputs)  # the identities of the arrays that the table points at
         self.given: list[Array] | None = None  # by the latest call, if what it held was used as it is
         self.lives: list[Any] = [None] * len(self.seen)  # weak references to them, which clear the identity
-        self.among: list[int] = []
         self.brought: list[tuple[int, Array]] = []  # inputs that are copied, and where to
-        self.pointed: list[int] = []
         self.expected = [(v.shape, v.dtype) for v in self.program.inputs]
         self.states = {j for _, j in places.written_over}
         self.in_place = {i for i, _ in places.written_over}  # if the inputs can be written as they are
@@ -100,17 +117,11 @@ class Native:
         self.spare: list[tuple[Array, int]] = [(_NOTHING, 0)] * len(self.made)  # of an earlier call, with addresses
         self.alone = [_ALONE] * len(self.made)
         self.passing = [n for n, (i, _) in enumerate(places.fresh) if i in self.program.updates]
-        where = {i: f"arrays[{j}]" for i, j in places.written_over} | {
-            i: f"new[{n}]" for n, (i, _) in enumerate(places.fresh)
-        }
-        outputs = ", ".join(where.get(i, "None") for i in range(len(values)))
-        self.outputs = Straight().function("arrays, new", f"[{outputs}]")
         self.views = [(i, places.fixed[n].reshape(values[i].shape)) for i, n in places.copied if n in places.fixed]
         self.doubles = [(i, node) for i, node in places.copied if node not in places.fixed]  # of other outputs
         self.early = places.early
         self.mixed = bool(self.early or self.doubles) or not all(map(_is_native, self.rounds))
-        only = len(self.views) == len(values) and len(self.parts) == 1 and all(map(_is_native, self.rounds))
-        self.whole = self.parts[0] if only else None  # all there is to a call, but for copies
+        self._run: Callable[[Native, list[Array]], list[Array]] | None = None  # written out when it is needed
 
     # ---- code
 
@@ -134,35 +145,26 @@ class Native:
                 code[node] = driver.product(compilation, node.dtype.name)
         return written, code
 
-    def _parts(self, address: int, fine: list[Round]) -> list[Callable[[list[Array]], None]]:
-        """Functions that run the rounds in order: machine code, and NumPy in between."""
+    def _parts(self, address: int, fine: list[Round]) -> list[Part]:
+        """What runs the rounds in order: machine code, and NumPy in between."""
         slow = sum(task.time for each in self.rounds for task in each.tasks) > RELEASED
         kind = ctypes.CFUNCTYPE if slow else ctypes.PYFUNCTYPE
         entry = kind(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)(address)
-        parts: list[Callable[[list[Array]], None]] = []
+        parts: list[Part] = []
         for native, group in groupby(zip(self.rounds, fine, strict=True), lambda pair: _is_native(pair[0])):
             if native:
                 parts.append(self._call(entry, *map(list, zip(*group, strict=True))))
             else:
-                parts += [self._numpy(each.first) for each, _ in group]
+                parts += [Part(self._numpy(each.first)) for each, _ in group]
         return parts
 
-    def _call(self, entry: Any, coarse: list[Round], fine: list[Round]) -> Callable[[list[Array]], None]:
+    def _call(self, entry: Any, coarse: list[Round], fine: list[Round]) -> Part:
         """A run of rounds that are machine code. What it says of labels that are no classes, NumPy says in words."""
-        threads = self.threads
         ways = [coarse] if all(a.cuts == b.cuts for a, b in zip(coarse, fine, strict=True)) else [coarse, fine]
         runs = [*map(self.tables.run, ways)]
         start = partial(entry, *runs) if len(runs) == 1 else Trial(entry, runs)
         numpy = {i: self._numpy(each.first) for i, each in enumerate(coarse, 1) if is_labels(each.first)}
-        shares = any(each.shared for way in ways for each in way)
-
-        def call(arrays: list[Array]) -> None:
-            stopped = start(pool.state(threads) if shares else None)
-            if stopped:
-                numpy[stopped](arrays)
-                call(arrays)
-
-        return call
+        return Part(start, numpy, self.threads if any(each.shared for way in ways for each in way) else 0)
 
     def _numpy(self, node: Any) -> Callable[[list[Array]], None]:
         """An instruction that NumPy runs, its results copied to where they are planned."""
@@ -203,61 +205,61 @@ class Native:
             arrays = self._admit(arrays, identities)
         if identities == self.seen:
             self.given = given
-        return self._run(arrays)
+        return (self._run or self._written())(self, arrays)
 
-    def again(self, arrays: list[Array], among: list[int]) -> list[Array]:
-        """The same for the list of the latest call, in which only these places may hold other arrays than then, of the
-        same shapes and dtypes."""
-        if arrays is not self.given:
-            return self(arrays)
-        if among is not self.among:
-            self._bring(among)
-        seen = self.seen
-        for j in self.pointed:
-            if id(arrays[j]) != seen[j]:
-                return self(arrays)
-        return self._run(arrays)
+    def write(self, text: Straight, moving: list[int]) -> None:
+        """Write out a call for `arrays`, in which only these places may hold other arrays than at the latest call, of
+        the same shapes and dtypes, if it is the same list. What it gives is `outputs`."""
+        self._bring(moving)
+        own, seen = text.name(self), text.name(self.seen)
+        pointed = sorted(set(moving) - {j for j, _ in self.brought})
+        other = "".join(f" or id(arrays[{j}]) != {seen}[{j}]" for j in pointed)
+        with text.block(f"if {own}.given is not arrays{other}:"):
+            text.lines.append(f"outputs = {own}(arrays)")
+        with text.block("else:"):
+            self._write(text, own)
 
-    def _bring(self, among: list[int]) -> None:
+    def _bring(self, moving: list[int]) -> None:
         """Give small inputs that will be others each time a place of their own: to copy them takes a few tenths of a
         microsecond, to look at an array, and after it, two."""
-        self.among = among
-        brought = {j for j, _ in self.brought}
-        for j in set(among) - brought - self.states:
+        for j in set(moving) - {j for j, _ in self.brought} - self.states:
             value = self.program.inputs[j]
             if value.ndim and value.nbytes <= BROUGHT:
                 own = np.empty(value.shape, value.dtype)
                 self.table[j] = own.__array_interface__["data"][0]
                 self.seen[j], self.lives[j] = 0, None
                 self.brought.append((j, own))
-                brought.add(j)
-        self.pointed = [j for j in among if j not in brought]
+                self._run = None
 
-    def _run(self, arrays: list[Array]) -> list[Array]:
-        for j, own in self.brought:
-            own[...] = arrays[j]
-        if self.whole is not None:
-            self.whole(arrays)
-            return [view.copy() for _, view in self.views]
-        new = self.new
-        if [*map(getrefcount, new)] != self.alone:
-            self._renew()
-        memory = [*arrays, *self.blank, *new] if self.mixed else arrays
-        early = [self._copy(i, node, memory) for i, node in self.early] if self.early else ()
+    def _written(self) -> Callable[[Native, list[Array]], list[Array]]:
+        text = Straight()
+        self._write(text, "self")
+        self._run = run = text.function("self, arrays", "outputs")
+        return run
+
+    def _write(self, text: Straight, own: str) -> None:
+        """Write out a run for `arrays` that the table points at."""
+        memory, new = "memory" if self.mixed else "arrays", text.name(self.new)
+        text.lines += [f"{text.name(place)}[...] = arrays[{j}]" for j, place in self.brought]
+        if self.made:
+            text.lines.append(f"if [*map({text.name(getrefcount)}, {new})] != {own}.alone: {own}.renew()")
+        if self.mixed:
+            text.lines.append(f"memory = [*arrays, *{own}.blank, *{new}]")
+        copy = f"{own}.copy({{}}, {memory})"
+        for i, node in self.early:
+            text.lines.append(f"early{i} = {copy.format(f'{i}, {text.name(node)}')}")
         for part in self.parts:
-            part(memory)
-        outputs: list[Array] = self.outputs(arrays, new)
-        for (i, _), array in zip(self.early, early, strict=True):
-            outputs[i] = array
-        for i, view in self.views:
-            outputs[i] = view.copy()
-        for i, node in self.doubles:
-            outputs[i] = self._copy(i, node, memory)
+            part.write(text, memory)
+        given = {i: f"arrays[{j}]" for i, j in self.places.written_over}
+        given |= {i: f"{new}[{n}]" for n, (i, _) in enumerate(self.places.fresh)}
+        given |= {i: f"early{i}" for i, _ in self.early}
+        given |= {i: f"{text.name(view)}.copy()" for i, view in self.views}
+        given |= {i: copy.format(f"{i}, {text.name(node)}") for i, node in self.doubles}
+        text.lines.append(f"outputs = [{', '.join(given[i] for i in range(len(given)))}]")
         for n in self.passing:  # it is the state's from now on
-            new[n] = _NOTHING
-        return outputs
+            text.lines.append(f"{new}[{n}] = {text.name(_NOTHING)}")
 
-    def _renew(self) -> None:
+    def renew(self) -> None:
         """Other memory for outputs that somebody still has: that of the call before, if it is free by now."""
         for n, (slot, shape, dtype) in enumerate(self.made):
             if getrefcount(self.new[n]) > _LISTED:
@@ -268,7 +270,7 @@ class Native:
                 self.spare[n] = self.new[n], self.table[slot]
                 self.new[n], self.table[slot] = array, address
 
-    def _copy(self, i: int, node: Node, memory: list[Array]) -> Array:
+    def copy(self, i: int, node: Node, memory: list[Array]) -> Array:
         return self.places.memory(node, memory).copy().reshape(self.program.outputs[i].shape)
 
     def _admit(self, arrays: list[Array], identities: list[int]) -> list[Array]:
@@ -288,8 +290,6 @@ class Native:
 
 
 _NOTHING: Array = np.empty(0)
-
-
 _LIST = [np.empty(0)]  # how many refer to an array in a list differs between Python's versions
 _ALONE, _LISTED = next(map(getrefcount, _LIST)), getrefcount(_LIST[0])
 

@@ -243,8 +243,10 @@ def threads() -> int:
 
 def state(wanted: int) -> int:
     """The address of the pool's state, with helpers for so many threads."""
-    _pool.grow(wanted)
-    return _pool.state
+    pool = _pool
+    if len(pool.helpers) < wanted - 1:
+        pool.grow(wanted)
+    return pool.state
 
 
 def dispatch(compilation: Compilation) -> str:

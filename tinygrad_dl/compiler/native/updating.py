@@ -20,7 +20,7 @@ from ...graph import Leaf, next_order, unshared, wrap
 from ...optim.optimizer import Optimizer
 from ...scope import written_to
 from ..backends import builder
-from ..host import Changed, Gradient, Held, Optimize, Slot
+from ..host import Actions, Changed, Gradient, Held, Optimize, Slot
 from ..passes import is_elementwise, simplify
 from ..program import Array, Instruction, Program, Value
 from ..tape import Tape
@@ -130,13 +130,13 @@ class Step:
 
     def __init__(self, optimizer: Optimizer, ready: Ready) -> None:
         self.optimizer = weakref.proxy(optimizer)  # whoever keeps the step does not keep the optimizer
-        self.actions: list[Optimize] = []
+        self.actions = Actions()
         self.parts: list[Part] = []
         for number, members in _kinds(optimizer, ready):
             rule = Rule(optimizer, members[0], optimizer.param_groups[number])
             action = Optimize(self.optimizer, number, members)
             action.undo()
-            self.actions.append(action)
+            self.actions.numbers.append(action)
             for i in range(0, len(members), TOGETHER):
                 self.parts.append(Part(action, members[i : i + TOGETHER], rule))
         self.members = [p for p, _ in ready]
@@ -145,16 +145,12 @@ class Step:
         """Count the step and gather what each part needs.
 
         Raises, with nothing done, if it does not fit: Changed where something else than numbers has changed."""
-        counted = []
+        self.actions.run()
         try:
-            for action in self.actions:
-                action.run()
-                counted.append(action)
             table = self.optimizer.state
             return [part.gather(table) for part in self.parts]
         except BaseException:
-            for action in counted:
-                action.undo()
+            self.actions.undo()
             raise
 
     def run(self, prepared: list[tuple[list[Any], list[Array]]]) -> None:

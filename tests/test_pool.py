@@ -153,11 +153,43 @@ def test_openblas_has_its_number_of_threads_again(monkeypatch, number):
         put(before)
 
 
+POOLS = []  # their helpers look at them as long as the process lives
+
+
+def with_helpers(number):
+    POOLS.append(pool.Pool())
+    POOLS[-1].grow(number + 1)
+    return POOLS[-1]
+
+
+def test_tasks_wait_until_those_that_they_need_are_done():
+    with engine.Compilation() as compilation:
+        (address,) = compilation.addresses([pool.dispatch(compilation)])
+    helped = with_helpers(2)
+    needs = [0, 0, 0, 3, 3, 5, 6, 6, 6, 9]
+    done, early = [], []
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p)
+    def task(number, _):
+        if not set(range(needs[number])) <= set(done):
+            early.append(number)
+        time.sleep(1e-4 * (number * 7 % 3))
+        done.append(number)
+
+    dispatch = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)(address)
+    table = np.zeros((len(needs), pool.FIELDS), np.int64)
+    table[:, 0] = needs
+    for _ in range(100):
+        dispatch(helped.state, len(needs), ctypes.cast(task, ctypes.c_void_p), table.ctypes.data)
+        assert sorted(done) == [*range(len(needs))]
+        done.clear()
+    assert early == []
+
+
 def test_who_has_waited_for_a_helper_does_without_for_a_while():
     with engine.Compilation() as compilation:
         (address,) = compilation.addresses([pool.dispatch(compilation)])
-    helped = pool.Pool()
-    helped.grow(2)
+    helped = with_helpers(1)
     runs, main = [], threading.get_ident()
 
     @ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p)
@@ -167,10 +199,11 @@ def test_who_has_waited_for_a_helper_does_without_for_a_while():
         time.sleep(0.01 if own else 0.1)  # the helper comes while this thread works, and takes its time
 
     dispatch = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)(address)
+    table = np.zeros((2, pool.FIELDS), np.int64)  # neither needs the other
 
     def run():
         runs.append([])
-        dispatch(helped.state, 2, ctypes.cast(task, ctypes.c_void_p), None)
+        dispatch(helped.state, 2, ctypes.cast(task, ctypes.c_void_p), table.ctypes.data)
         assert sorted(number for number, _ in runs[-1]) == [0, 1]
         return [own for _, own in runs[-1]]
 

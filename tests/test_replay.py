@@ -172,7 +172,14 @@ def exchange(w, optimizer):
     optimizer.state[w] = {**kept, "exp_avg": tg.tensor(-kept["exp_avg"].numpy())}
 
 
-@pytest.mark.parametrize("change", [replace, clear, assign, rate, forget, load, exchange], ids=lambda f: f.__name__)
+def swap(w, optimizer):
+    kept = optimizer.state[w]
+    kept["exp_avg"] = tg.tensor(-kept["exp_avg"].numpy())
+
+
+@pytest.mark.parametrize(
+    "change", [replace, clear, assign, rate, forget, load, exchange, swap], ids=lambda f: f.__name__
+)
 @pytest.mark.parametrize("backend", ["interpreter", "numpy", "native"])
 def test_state_that_is_changed(change, backend):
     runs = [accumulating(lambda f: f), accumulating(tg.compile(backend=backend))]
@@ -187,6 +194,76 @@ def test_state_that_is_changed(change, backend):
     for _, _, step in runs:
         run(step, target)
     np.testing.assert_allclose(runs[1][0].grad.numpy(), runs[0][0].grad.numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["interpreter", "numpy", "native"])
+def test_a_gradient_that_somebody_keeps_stays_as_it_is(backend):
+    w = tg.tensor(ones(), requires_grad=True)
+
+    @tg.compile(backend=backend)
+    def step(x):
+        w.grad = None
+        (w * x).sum().backward()
+
+    run(step, ones())
+    tensor = w.grad
+    step(2 * ones())
+    array = w.grad.data
+    step(3 * ones())
+    for found, expected in (tensor, 1), (array, 2), (w.grad, 3):
+        np.testing.assert_array_equal(np.asarray(found), expected * ones())
+
+
+@pytest.mark.parametrize("backend", ["interpreter", "numpy", "native"])
+def test_a_run_that_fails_in_the_middle(backend):
+    """It leaves no gradients, and what it has counted is not counted."""
+    found = []
+    for compiled in (lambda f: f, tg.compile(backend=backend)):
+        w = tg.tensor(np.eye(3, dtype=np.float32), requires_grad=True)
+        optimizer = optim.Adam([w], lr=0.1)
+
+        @compiled
+        def step(x, y):
+            optimizer.zero_grad()  # noqa: B023
+            nn.functional.cross_entropy(x @ w, y).backward()  # noqa: B023
+            optimizer.step()  # noqa: B023
+
+        run(step, ones(2, 3), np.array([0, 2]))
+        with pytest.raises((ValueError, IndexError)):
+            step(ones(2, 3), np.array([0, 7]))
+        assert w.grad is None
+        run(step, ones(2, 3), np.array([1, 2]))
+        found.append((w.detach().numpy(), w.grad.numpy(), optimizer.state[w]["step"]))
+    for theirs, ours in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["interpreter", "numpy", "native"])
+def test_state_that_is_written_and_never_read(backend):
+    state = nn.Buffer(ones())
+    step = tg.compile(lambda x: state.assign(x * 2), backend=backend)
+    for i in range(5):
+        step(i * ones())
+        np.testing.assert_array_equal(state.numpy(), 2 * i * ones())
+
+
+def test_parameters_that_are_counted_apart():
+    def weights(compiled):
+        pair = [tg.tensor(ones(), requires_grad=True) for _ in range(2)]
+        optimizer = optim.Adam(pair, lr=0.1)
+
+        @compiled
+        def step(x):
+            optimizer.zero_grad()
+            ((pair[0] * pair[1] - x) ** 2).sum().backward()
+            optimizer.step()
+
+        run(step, 3 * ones())
+        optimizer.state[pair[1]]["step"] = 1
+        run(step, 3 * ones())
+        return [p.detach().numpy() for p in pair]
+
+    np.testing.assert_allclose(weights(tg.compile), weights(lambda f: f), rtol=1e-5)
 
 
 def test_a_schedule_is_not_stepped_twice_where_another_program_is_needed():

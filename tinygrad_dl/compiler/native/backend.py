@@ -34,7 +34,7 @@ from .operations import can_lower
 from .places import Places
 from .plan import Step, plan, root
 from .products import is_ours, write_product
-from .rounds import COARSE, FINE, Round, groups, is_native, share
+from .rounds import COARSE, FINE, Round, groups, is_native, share, stretches
 from .trial import Trial
 
 BROUGHT = 2**15  # bytes of an input at most that is copied to where it is read
@@ -50,7 +50,7 @@ def _lowers(step: Instruction) -> bool:
 @dataclass(slots=True)
 class Part:
     """What runs a part of a program. start: a function of the memory; or, with numpy and threads, machine code that is
-    given the pool of threads, if it needs any, and tells the number of the round that it could not do."""
+    given the pool of threads, if it needs any, and tells the number of the stretch that it could not do."""
 
     start: Callable[[Any], Any]
     numpy: dict[int, Callable[[list[Array]], None]] | None = None
@@ -163,7 +163,8 @@ class Native:
         ways = [coarse] if all(a.cuts == b.cuts for a, b in zip(coarse, fine, strict=True)) else [coarse, fine]
         runs = [*map(self.tables.run, ways)]
         start = partial(entry, *runs) if len(runs) == 1 else Trial(entry, runs)
-        numpy = {i: self._numpy(each.first) for i, each in enumerate(coarse, 1) if is_labels(each.first)}
+        first = [each[0].first for each in stretches(coarse)]
+        numpy = {i: self._numpy(step) for i, step in enumerate(first, 1) if is_labels(step)}
         return Part(start, numpy, self.threads if any(each.shared for way in ways for each in way) else 0)
 
     def _numpy(self, node: Any) -> Callable[[list[Array]], None]:

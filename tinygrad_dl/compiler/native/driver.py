@@ -1,9 +1,11 @@
 """`Tables`: how the rounds of a program are run. What is to be called, and with which numbers, stands in memory, so
 that the code that walks it (`runner`) is the same for all programs, as is the call of OpenBLAS's product (`product`).
 
-All numbers have 64 bits. A task is its function, where its own numbers are, and its range; a round is how many tasks
-it has, whether they are shared out, where they are, and the address of a number that ends the run there unless it is
-zero, or 0; a run is how many rounds it has, where they are, and what becomes of OpenBLAS's own threads.
+All numbers have 64 bits. A task is its function, where its own numbers are, and its range. Tasks that one thread does
+after each other are a share: how many shares have to be done before, where its tasks are, and how many. A stretch is
+how many shares it has, whether several threads do them, where they are, and the address of a number that ends the run
+there unless it is zero, or 0; a run is how many stretches it has, where they are, and what becomes of OpenBLAS's own
+threads.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from .calling import function
 from .engine import Compilation
 from .labels import is_labels, sizes
 from .plan import Step
-from .rounds import GRAIN, Round, Task, by_rows
+from .rounds import GRAIN, Round, Task, by_rows, shares_of, stretches
 
 _FLAGS = {False: 111, True: 112}  # CBLAS: as it lies, transposed
 _ROW_MAJOR = 101
@@ -29,9 +31,19 @@ _ASK, _SETTLE = 1, 2  # OpenBLAS's threads: helpers run only if there are severa
 _PLACES = ["%from.a", "%from.b", "%from.y"]  # where the parts begin, in elements
 _SIZES = ["%turn.a", "%turn.b", "%m", "%n", "%k", "%row.a", "%row.b", "%row.y", "%adds"]
 
-_TASK = """define void @NAME.task(i64 %i, ptr %tasks) {
-  %start = mul i64 %i, 4
-  %task = getelementptr i64, ptr %tasks, i64 %start
+_SHARE = """define void @NAME.share(i64 %i, ptr %shares) {
+entry:
+  %start = mul i64 %i, FIELDS
+  %share = getelementptr i64, ptr %shares, i64 %start
+  %tasks.at = getelementptr i64, ptr %share, i64 1
+  %tasks = load ptr, ptr %tasks.at
+  %count.at = getelementptr i64, ptr %share, i64 2
+  %count = load i64, ptr %count.at
+  br label %each
+each:
+  %t = phi i64 [0, %entry], [%next, %each]
+  %from = mul i64 %t, 4
+  %task = getelementptr i64, ptr %tasks, i64 %from
   %function = load ptr, ptr %task
   %numbers.at = getelementptr i64, ptr %task, i64 1
   %numbers = load ptr, ptr %numbers.at
@@ -40,38 +52,42 @@ _TASK = """define void @NAME.task(i64 %i, ptr %tasks) {
   %last.at = getelementptr i64, ptr %task, i64 3
   %last = load i64, ptr %last.at
   call void %function(ptr %numbers, i64 %first, i64 %last)
+  %next = add i64 %t, 1
+  %more = icmp ult i64 %next, %count
+  br i1 %more, label %each, label %end
+end:
   ret void
 }
 """
-_ROUNDS = """define i64 @NAME.rounds(ptr %rounds, i64 %n, ptr %pool) {
+_STRETCHES = """define i64 @NAME.stretches(ptr %stretches, i64 %n, ptr %pool) {
 entry:
   br label %each
 each:
   %r = phi i64 [0, %entry], [%next, %done], [%next, %check]
   %over = icmp uge i64 %r, %n
-  br i1 %over, label %end, label %round
-round:
+  br i1 %over, label %end, label %stretch
+stretch:
   %start = mul i64 %r, 4
-  %round.at = getelementptr i64, ptr %rounds, i64 %start
-  %count = load i64, ptr %round.at
-  %shared.at = getelementptr i64, ptr %round.at, i64 1
+  %stretch.at = getelementptr i64, ptr %stretches, i64 %start
+  %count = load i64, ptr %stretch.at
+  %shared.at = getelementptr i64, ptr %stretch.at, i64 1
   %shared = load i64, ptr %shared.at
-  %tasks.from = getelementptr i64, ptr %round.at, i64 2
-  %tasks = load ptr, ptr %tasks.from
+  %shares.from = getelementptr i64, ptr %stretch.at, i64 2
+  %shares = load ptr, ptr %shares.from
   %out = icmp ne i64 %shared, 0
-  br i1 %out, label %share, label %alone
-share:
-  call void @DISPATCH(ptr %pool, i64 %count, ptr @NAME.task, ptr %tasks)
+  br i1 %out, label %several, label %alone
+several:
+  call void @DISPATCH(ptr %pool, i64 %count, ptr @NAME.share, ptr %shares)
   br label %done
 alone:
-  %i = phi i64 [0, %round], [%following, %alone]
-  call void @NAME.task(i64 %i, ptr %tasks)
+  %i = phi i64 [0, %stretch], [%following, %alone]
+  call void @NAME.share(i64 %i, ptr %shares)
   %following = add i64 %i, 1
   %more = icmp ult i64 %following, %count
   br i1 %more, label %alone, label %done
 done:
   %next = add i64 %r, 1
-  %error.at = getelementptr i64, ptr %round.at, i64 3
+  %error.at = getelementptr i64, ptr %stretch.at, i64 3
   %error = load ptr, ptr %error.at
   %safe = icmp eq ptr %error, null
   br i1 %safe, label %each, label %check
@@ -87,8 +103,8 @@ end:
 _RUN = """define i64 @NAME(ptr %run, ptr %state) {
 BEFORE
   %n = load i64, ptr %run
-  %rounds.at = getelementptr i64, ptr %run, i64 1
-  %rounds = load ptr, ptr %rounds.at
+  %stretches.at = getelementptr i64, ptr %run, i64 1
+  %stretches = load ptr, ptr %stretches.at
   %threads.at = getelementptr i64, ptr %run, i64 2
   %threads = load i64, ptr %threads.at
   %asks = icmp ne i64 %threads, 0
@@ -100,15 +116,15 @@ ask:
   %settles = icmp eq i64 %threads, 2
   br i1 %settles, label %settle, label %plain
 plain:
-  %asked = call i64 @NAME.rounds(ptr %rounds, i64 %n, ptr %pool)
+  %asked = call i64 @NAME.stretches(ptr %stretches, i64 %n, ptr %pool)
   br label %end
 settle:
   call void @SET(i32 1)
-  %settled = call i64 @NAME.rounds(ptr %rounds, i64 %n, ptr %pool)
+  %settled = call i64 @NAME.stretches(ptr %stretches, i64 %n, ptr %pool)
   call void @SET(i32 %number)
   br label %end
 go:
-  %went = call i64 @NAME.rounds(ptr %rounds, i64 %n, ptr %state)
+  %went = call i64 @NAME.stretches(ptr %stretches, i64 %n, ptr %state)
   br label %end
 end:
   %stopped = phi i64 [%asked, %plain], [%settled, %settle], [%went, %go]
@@ -118,9 +134,9 @@ AFTER
 """
 
 
-# What stands in where there are no threads: then no round is shared out, and nobody asks.
+# What stands in where there are no threads: then nothing is shared out, and nobody asks.
 _ABSENT = {
-    "DISPATCH": "define void @NAME.dispatch(ptr %state, i64 %n, ptr %function, ptr %tasks) {\n  ret void\n}\n",
+    "DISPATCH": "define void @NAME.dispatch(ptr %state, i64 %n, ptr %function, ptr %shares) {\n  ret void\n}\n",
     "GET": "define i32 @NAME.get() {\n  ret i32 1\n}\n",
     "SET": "define void @NAME.set(i32 %number) {\n  ret void\n}\n",
 }
@@ -129,13 +145,14 @@ _DECLARES = {"DISPATCH": "void @{}(ptr, i64, ptr, ptr)", "GET": "i32 @{}()", "SE
 
 def runner(compilation: Compilation, threads: int) -> str:
     """The symbol of the function that takes the address of a run and the state of the pool of threads; it gives 0, or
-    the number of the round that ended it, from 1 on.
+    the number of the stretch that ended it, from 1 on.
 
     Where OpenBLAS's number of threads has become one since the program was built, it is one here as well."""
     found = {"DISPATCH": pool.dispatch(compilation) if threads > 1 else None}
     found |= {verb: engine.blas_symbol(f"{verb.lower()}_num_threads") for verb in ("GET", "SET")}
     before, after = map("\n".join, engine.WITHOUT_DENORMALS)
-    text = _RUN.replace("BEFORE", before).replace("AFTER", after) + _ROUNDS + _TASK
+    text = _RUN.replace("BEFORE", before).replace("AFTER", after)
+    text += _STRETCHES + _SHARE.replace("FIELDS", str(pool.FIELDS))
     declares = set(engine.CONTROLS)
     for name, symbol in found.items():
         text = text.replace(f"@{name}(", f"@{symbol or f'NAME.{name.lower()}'}(")
@@ -181,10 +198,12 @@ class Tables:
 
     def run(self, found: Sequence[Round]) -> int:
         """The address of a run of some rounds, for the function that `runner` gives."""
-        rounds = [
-            (len(each.tasks), each.shared, self._keep(map(self._task, each.tasks)), self._error(each)) for each in found
-        ]
-        return self._keep([(len(found), self._keep(rounds), self._threads(found))])
+        rows = [*map(self._stretch, stretches(found))]
+        return self._keep([(len(rows), self._keep(rows), self._threads(found))])
+
+    def _stretch(self, found: Sequence[Round]) -> tuple[int, int, int, int]:
+        shares = [(needs, self._keep(map(self._task, tasks)), len(tasks)) for needs, tasks in shares_of(found)]
+        return len(shares), any(each.shared for each in found), self._keep(shares), self._error(found[0])
 
     def _error(self, each: Round) -> int:
         """Where labels that are no classes are told of."""

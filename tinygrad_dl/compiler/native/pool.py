@@ -1,7 +1,8 @@
 """Threads for the steps of compiled programs: `DISPATCH` runs numbered tasks, on this thread and on helpers.
 
-Whoever comes first takes the next task, so the caller finishes alone where no helper shows up, as beside a busy
-process; where one was kept from the task that it had taken, the caller does without helpers for a while. A helper
+Whoever comes first takes the next task, and waits until as many are done as it needs: rounds follow each other without
+anybody being called. So the caller finishes alone where no helper shows up, as beside a busy process; where one was
+kept from the task that it had taken, the caller does without helpers for a while. A helper
 spins for a millisecond after its last task and then sleeps: OpenBLAS's own threads, which spin for 30 ms, are not used
 meanwhile, since two spinning pools make a step three times as slow.
 """
@@ -31,7 +32,7 @@ _DECLARES = [
 ]
 SPINS = 20_000  # pauses of 50 ns before a helper sleeps: rounds lie apart, and waking takes as long as a round
 
-PATIENCE = 500_000  # nanoseconds that a round may be waited for, besides as long as this thread has worked on it
+PATIENCE = 500_000  # nanoseconds that others may be waited for, besides as long as this thread has worked on it
 ALONE = 30_000_000  # nanoseconds for which this thread does without helpers then: some steps
 
 # The state, by offset: the next task with the number of the round above it (0), tasks that are done (64), how many
@@ -52,14 +53,17 @@ _OFFSETS = {
 _FIELDS = "\n".join(f"  %{name} = getelementptr i8, ptr %state, i64 {n}" for name, n in _OFFSETS.items())
 _SYSTEM = f"call i64 (i64, ...) @syscall(i64 {_FUTEX}, ptr %word"
 
-# Tasks 0 to n - 1 of a function of its number and a table. Without a state, or if another thread has it, this thread
-# does them all. While the fields of a round are written it is closed: its next number is beyond every count.
+# Tasks 0 to n - 1 of a function of its number and a table. In its rows of FIELDS numbers the first says how many
+# tasks have to be done before, which are the first so many. Without a state, or if another thread has it, this thread
+# does them all. While the fields of a run are written it is closed: its next number is beyond every count.
+FIELDS = 3
 _DISPATCH = f"""define void @NAME(ptr %state, i64 %n, ptr %function, ptr %argument) {{
 entry:
   %alone = icmp eq ptr %state, null
   br i1 %alone, label %serial, label %try
 try:
 {_FIELDS}
+  %mark = alloca i64
   %lock = cmpxchg ptr %busy, i32 0, i32 1 acquire monotonic
   %locked = extractvalue {{i32, i1}} %lock, 1
   br i1 %locked, label %look, label %serial
@@ -72,6 +76,7 @@ skip:
   store atomic i32 0, ptr %busy release, align 4
   br label %serial
 publish:
+  store i64 %begin, ptr %mark
   %before = load atomic i64, ptr %state monotonic, align 8
   %number = lshr i64 %before, 32
   %following = add i64 %number, 1
@@ -101,31 +106,15 @@ take:
   %taken = extractvalue {{i64, i1}} %swap, 1
   br i1 %taken, label %run, label %claim
 run:
+  %row = mul i64 %i, {FIELDS}
+  %needs.at = getelementptr i64, ptr %argument, i64 %row
+  %needs = load i64, ptr %needs.at
+  call void @NAME.wait(ptr %state, i64 %needs, ptr %mark)
   call void %function(i64 %i, ptr %argument)
-  %ran = atomicrmw add ptr %done, i64 1 release
+  %ran = atomicrmw add ptr %done, i64 1 acq_rel
   br label %claim
 ready:
-  %over = call i64 @NAME.now()
-  br label %wait
-wait:
-  %finished = load atomic i64, ptr %done acquire, align 8
-  %all = icmp eq i64 %finished, %n
-  br i1 %all, label %free, label %pause
-pause:
-  call void @{_PAUSE}
-  br label %wait
-free:
-  %end.at = call i64 @NAME.now()
-  %waited = sub i64 %end.at, %over
-  %worked = sub i64 %over, %begin
-  %bearable = add i64 %worked, {PATIENCE}
-  %slow = icmp sgt i64 %waited, %bearable
-  br i1 %slow, label %remember, label %leave
-remember:
-  %later = add i64 %end.at, {ALONE}
-  store i64 %later, ptr %asked
-  br label %leave
-leave:
+  call void @NAME.wait(ptr %state, i64 %n, ptr %mark)
   store atomic i32 0, ptr %busy release, align 4
   ret void
 serial:
@@ -137,6 +126,38 @@ more:
   %k = add i64 %j, 1
   br label %serial
 end:
+  ret void
+}}
+
+define void @NAME.wait(ptr %state, i64 %needed, ptr %mark) {{
+{_FIELDS}
+  %finished = load atomic i64, ptr %done acquire, align 8
+  %there = icmp uge i64 %finished, %needed
+  br i1 %there, label %leave, label %begin
+begin:
+  %over = call i64 @NAME.now()
+  br label %look
+look:
+  %found = load atomic i64, ptr %done acquire, align 8
+  %all = icmp uge i64 %found, %needed
+  br i1 %all, label %end, label %pause
+pause:
+  call void @{_PAUSE}
+  br label %look
+end:
+  %now = call i64 @NAME.now()
+  %since = load i64, ptr %mark
+  store i64 %now, ptr %mark
+  %waited = sub i64 %now, %over
+  %worked = sub i64 %over, %since
+  %bearable = add i64 %worked, {PATIENCE}
+  %slow = icmp sgt i64 %waited, %bearable
+  br i1 %slow, label %remember, label %leave
+remember:
+  %later = add i64 %now, {ALONE}
+  store i64 %later, ptr %asked
+  br label %leave
+leave:
   ret void
 }}
 
@@ -161,7 +182,7 @@ entry:
 {_BEFORE}
   br label %look
 look:
-  %spins = phi i64 [0, %entry], [%longer, %pause], [0, %ran], [0, %slept], [%spins, %take]
+  %spins = phi i64 [0, %entry], [%longer, %pause], [0, %run], [0, %slept], [%spins, %take]
   %now = load atomic i64, ptr %state acquire, align 8
   %i = and i64 %now, 4294967295
   %n = load i64, ptr %count
@@ -175,8 +196,20 @@ take:
   %taken = extractvalue {{i64, i1}} %swap, 1
   br i1 %taken, label %ran, label %look
 ran:
+  %row = mul i64 %i, {FIELDS}
+  %needs.at = getelementptr i64, ptr %argument, i64 %row
+  %needs = load i64, ptr %needs.at
+  br label %wait
+wait:
+  %finished = load atomic i64, ptr %done acquire, align 8
+  %there = icmp uge i64 %finished, %needs
+  br i1 %there, label %run, label %delay
+delay:
+  call void @{_PAUSE}
+  br label %wait
+run:
   call void %function(i64 %i, ptr %argument)
-  %counted = atomicrmw add ptr %done, i64 1 release
+  %counted = atomicrmw add ptr %done, i64 1 acq_rel
   br label %look
 idle:
   %longer = add i64 %spins, 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 from ..axes import Graph, Node
 from ..fuse import Kernel, cost
@@ -60,7 +60,7 @@ class Sharing:
 
 # Another core first has to fetch the data. How long that takes differs between machines: on one, sharing rounds of a
 # few microseconds makes the digits step a fifth quicker, on another slower. So both are tried (`trial.py`).
-COARSE, FINE = Sharing(30.0, 10.0), Sharing(5.0, 2.5)
+COARSE, FINE = Sharing(30.0, 10.0), Sharing(1.2, 0.6)
 
 
 def is_native(step: Step) -> bool:
@@ -119,6 +119,30 @@ def share(steps: Sequence[Step], graph: Graph, units: Mapping[Step, int], thread
         cuts = [size * i // parts for i in range(parts + 1)]
         tasks += [Task(step, a, b, time / parts) for a, b in pairwise(cuts)]
     return Round(sorted(tasks, key=lambda task: -task.time), threads > 1 and len(tasks) > 1 and whole > sharing.worth)
+
+
+def stretches(rounds: Sequence[Round]) -> list[list[Round]]:
+    """Rounds that threads go through without coming back; what may end a run there is alone."""
+    found: list[list[Round]] = []
+    for each in rounds:
+        if is_labels(each.first) or not found or is_labels(found[-1][0].first):
+            found.append([])
+        found[-1].append(each)
+    return found
+
+
+def shares_of(rounds: Sequence[Round]) -> list[tuple[int, list[Task]]]:
+    """What is handed out of a stretch: tasks for one thread, and how many shares have to be done before. Rounds that
+    are not shared are one with those beside them."""
+    found: list[tuple[int, list[Task]]] = []
+    for shared, group in groupby(rounds, lambda each: each.shared):
+        if shared:
+            for each in group:
+                needs = len(found)
+                found += [(needs, [task]) for task in each.tasks]
+        else:
+            found.append((len(found), [task for each in group for task in each.tasks]))
+    return found
 
 
 def _time(step: Step, graph: Graph) -> float:

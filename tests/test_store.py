@@ -20,6 +20,8 @@ Store.write = lambda self, code: (written.append(code), old_write(self, code))[1
 f = tg.compile(lambda x: np.tanh(x * 2) + 1, backend="native")
 f(np.ones(100)), f(np.ones(100))
 assert np.allclose(f(np.zeros(100)).numpy(), 1)
+g = tg.compile(lambda x: np.maximum(x, 0).sum(axis=0) * 3, backend="native")
+g(np.ones((3, 4))), g(np.ones((3, 4)))
 print(sum(code is not None for code in read), len(written))
 """
 
@@ -37,11 +39,13 @@ def test_another_process_finds_the_code_and_damage_is_repaired(tmp_path):
     assert run(folder) == (number, 0)
     files = sorted(folder.iterdir())
     assert len(files) == number, "every text for itself"
-    content = files[0].read_bytes()
-    for damaged in (b"", content[:-7], content[:50] + bytes([content[50] ^ 1]) + content[51:]):
-        files[0].write_bytes(damaged)
-        assert run(folder) == (number - 1, 1)
-        assert files[0].read_bytes() == content
+    content = [file.read_bytes() for file in files]
+    half = len(content[2]) // 2
+    damaged = [b"", content[1][:-7], content[2][:half] + bytes([content[2][half] ^ 1]) + content[2][half + 1 :]]
+    for file, wrong in zip(files, damaged, strict=False):
+        file.write_bytes(wrong)
+    assert run(folder) == (number - 3, 3)
+    assert [file.read_bytes() for file in files] == content
     assert run(folder) == (number, 0)
 
 

@@ -40,9 +40,11 @@ def user_frame(frame: FrameType) -> FrameType:
 def user_line(depth: int = 1) -> Line:
     """The innermost running line that is not this package's, at least so many calls outwards."""
     try:
-        frame = user_frame(sys._getframe(depth))
+        frame = sys._getframe(depth)
     except ValueError:  # a thread that begins in this package
-        frame = user_frame(sys._getframe(1))
+        frame = sys._getframe(1)
+    if frame.f_code.co_filename not in USER_FILES:
+        frame = user_frame(frame)
     return frame.f_code, frame.f_lasti
 
 

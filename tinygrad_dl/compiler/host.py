@@ -106,7 +106,8 @@ class Draw:
 
     def write(self, text: Straight, place: str) -> None:
         """Write out a draw, and that it is in this place."""
-        drawn = f"{text.name(self.draw)}(*{text.name(self.args)}, **{text.name(self.kwargs)})"
+        given = [*map(text.name, self.args), *(f"{key}={text.name(value)}" for key, value in self.kwargs.items())]
+        drawn = f"{text.name(self.draw)}({', '.join(given)})"
         if self.single is None:
             text.lines.append(f"{place} = {drawn}.data")
         else:  # by the view of its memory it takes 0.04 µs, not 0.3

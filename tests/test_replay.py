@@ -412,6 +412,22 @@ def test_state_that_only_the_step_itself_changes_is_not_looked_at_anew(loss_of, 
 
 
 @pytest.mark.parametrize("backend", ["interpreter", "numpy", "native"])
+def test_state_that_a_product_replaces_is_not_looked_at_anew(backend, monkeypatch):
+    """The product reads the old value to its end, so the new one is another array."""
+    taken = []
+    take = replay.Recorded._take
+    monkeypatch.setattr(replay.Recorded, "_take", lambda self: taken.append(self) or take(self))
+    state = nn.Buffer(np.eye(20, dtype=np.float32))
+    step = tg.compile(lambda x: state.assign(state @ x) * 2, backend=backend)
+    turn = np.roll(np.eye(20, dtype=np.float32), 1, axis=0)
+    for i in range(1, 7):
+        result = step(turn).numpy()
+        np.testing.assert_array_equal(state.numpy(), np.roll(np.eye(20), i, axis=0))
+        np.testing.assert_array_equal(result, 2 * state.numpy())
+    assert len(taken) == 1
+
+
+@pytest.mark.parametrize("backend", ["interpreter", "numpy", "native"])
 def test_state_that_is_turned(backend):
     """It lies row by row, whatever a step makes of it."""
     found = []

@@ -245,6 +245,21 @@ def test_backward_twice_accumulates():
     assert len(step.programs) == 2
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "longdouble", "bool", "int8"])
+@pytest.mark.parametrize("backend", ["interpreter", "numpy", "native"])
+def test_a_single_number_is_drawn_in_any_dtype(backend, dtype):
+    found = []
+    for compiled in (lambda f: f, tg.compile(backend=backend)):
+        tg.seed(3)
+        draw = tg.random.bernoulli if dtype in ("bool", "int8") else tg.random.normal
+        step = compiled(lambda x: (x * draw(dtype=dtype), draw(dtype=dtype)))  # noqa: B023
+        found.append([step(np.ones(2)) for _ in range(4)])
+    for eager, other in zip(*found, strict=True):
+        for a, b in zip(eager, other, strict=True):
+            assert a.dtype == b.dtype
+            np.testing.assert_array_equal(b.numpy(), a.numpy())
+
+
 def test_random_draws_follow_the_generator():
     def f(x):
         return x + tg.random.normal(shape=(3,)), nn.functional.dropout(x, 0.5), tg.random.uniform(shape=3)

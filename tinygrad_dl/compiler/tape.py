@@ -226,9 +226,10 @@ class Tape:
     def draw(self, draw: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """A draw from a generator."""
         with hidden():
-            source = Draw(draw, args, kwargs)
+            first = draw(*args, **kwargs)
+        source = Draw(draw, args, kwargs, first)
         self.actions.draws.append(source)
-        result = wrap(source.first)
+        result = wrap(np.array(first, np.uint64)) if source.whole else first
         self.feed(result.data, source, draw.__name__)
         return result
 

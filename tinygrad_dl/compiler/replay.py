@@ -86,10 +86,10 @@ class Recorded:
 
     def _take(self) -> None:
         """Take the state as it is; tensors that will be written over get memory that nobody else sees."""
+        self._forget()
         elsewhere = any(table.get(name) is not tensor for table, name, tensor in self.slots)
         if self.actions.moved() or elsewhere:
             self._resolve()
-        self._forget()
         for i, tensor in (*self.read, *self.written):
             value = self.program.inputs[i]
             if tensor.data.shape != value.shape or tensor.data.dtype != value.dtype:

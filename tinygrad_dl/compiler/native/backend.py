@@ -238,10 +238,12 @@ class Native:
     def direct_to(self, j: int, array: Array) -> None:
         """Let the table point at an input that has come again, as whole data sets do; at a copy if it is another."""
         again = array is self.before[j] and array.flags.c_contiguous and array.flags.aligned
-        self.before[j], self.direct[j] = array, array if again else None
+        place = array if again else self.brought[j]
         if not again:
-            self.brought[j][...] = array
-        self.table[j] = (array if again else self.brought[j]).__array_interface__["data"][0]
+            place[...] = array
+        address = place.__array_interface__["data"][0]
+        # side by side, where no Ctrl-C comes between: whoever reads one relies on the others
+        self.table[j], self.before[j], self.direct[j] = address, array, array if again else None
 
     def _written(self) -> Callable[[Native, list[Array]], list[Array]]:
         text = Straight()

@@ -194,8 +194,8 @@ take:
   %next = add i64 %now, 1
   %swap = cmpxchg ptr %state, i64 %now, i64 %next acq_rel monotonic
   %taken = extractvalue {{i64, i1}} %swap, 1
-  br i1 %taken, label %ran, label %look
-ran:
+  br i1 %taken, label %claimed, label %look
+claimed:
   %row = mul i64 %i, {FIELDS}
   %needs.at = getelementptr i64, ptr %argument, i64 %row
   %needs = load i64, ptr %needs.at

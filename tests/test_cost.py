@@ -82,7 +82,7 @@ def test_the_table():
         ["in", "all", "2", "1,202,000", f"{4 * (300_000 + 600 + 2000) + 16_000:,}"],
         ["in", "all,", "fused", f"{4 * (300_000 + 600 + 2000) + 16_000:,}"],
         ["intermediate", "arrays", "at", "the", "peak,", "not", "fused", "8,000"],
-        ["kernels:", "1,", "matrix", "products:", "1,", "run", "as", "NumPy:", "0"],
+        ["kernels:", "1,", "matrix", "products:", "1,", "copies:", "0,", "run", "as", "NumPy:", "0"],
     ]
     assert {len(line) for line in lines[:-1]} == {len(lines[0])}
 

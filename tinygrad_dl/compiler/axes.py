@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .matrix_product import Product, contiguous
+from .moves import Move
 from .program import Array, Instruction
 
 Axis = int
@@ -24,17 +25,19 @@ Axes = tuple[Axis, ...]
 class Node:
     """An array and how it comes about.
 
-    kind: `input`, `map` (elementwise), `reduce`, `gemm`, `view` (the same memory in another shape) or `opaque`.
+    kind: `input`, `map` (elementwise), `reduce`, `gemm`, `move` (copies), `view` (the same memory in another shape) or
+    `opaque`.
     layout: the axes that it varies along, in memory order. over: the axes that a reduction takes away.
     product: what a matrix product computes. A third argument of one is another, to whose memory it is added.
-    instruction: what NumPy runs for an opaque node."""
+    moves: what is copied. instruction: what NumPy runs for an opaque node."""
 
-    __slots__ = ("args", "dtype", "instruction", "kind", "layout", "name", "number", "over", "product")
+    __slots__ = ("args", "dtype", "instruction", "kind", "layout", "moves", "name", "number", "over", "product")
 
     def __init__(self, kind: str, name: str, args: Sequence[Any], dtype: np.dtype[Any]) -> None:
         self.kind, self.name, self.args, self.dtype = kind, name, tuple(args), dtype
         self.layout: Axes = ()
         self.over: frozenset[Axis] = frozenset()
+        self.moves: tuple[Move, ...] = ()
         self.product: Product = contiguous((1, 1, 1))
         self.instruction: Instruction | None = None
         self.number = -1

@@ -17,13 +17,15 @@ _MOVES = (ops.broadcast_to, ops.copy, GETITEM, SETITEM)
 @dataclass(frozen=True)
 class Cost:
     """rows: of each operation its name, how often it stands in the program, FLOPs, and bytes read and written if each
-    runs alone. kernels, products, alone: into how many fused kernels, matrix products and operations of NumPy's the
-    native backend puts them; moved: bytes read and written then. peak: bytes of intermediate arrays that are needed
-    at the same time, inputs and outputs apart, if each operation runs alone. Prints as a table."""
+    runs alone. kernels, products, copies, alone: into how many fused kernels, matrix products, operations that only
+    copy and operations of NumPy's the native backend puts them; moved: bytes read and written then. peak: bytes of
+    intermediate arrays that are needed at the same time, inputs and outputs apart, if each operation runs alone. Prints
+    as a table."""
 
     rows: list[tuple[str, int, int, int]]
     kernels: int
     products: int
+    copies: int
     alone: int
     moved: int
     peak: int
@@ -42,7 +44,8 @@ class Cost:
         lines += [f"{name:20}{number:8,}{work:18,}{moved:18,}" for name, number, work, moved in (*self.rows, total)]
         lines.append(f"{'in all, fused':46}{self.moved:18,}")
         lines.append(f"{'intermediate arrays at the peak, not fused':46}{self.peak:18,}")
-        lines.append(f"kernels: {self.kernels}, matrix products: {self.products}, run as NumPy: {self.alone}")
+        parts = {"kernels": self.kernels, "matrix products": self.products, "copies": self.copies}
+        lines.append(", ".join(f"{name}: {n}" for name, n in (parts | {"run as NumPy": self.alone}).items()))
         return "\n".join(lines)
 
 
@@ -59,6 +62,7 @@ def cost(program: Program) -> Cost:
         sorted(table, key=lambda row: (-row[2], -row[3])),
         len(kernels.found),
         kernels.products,
+        kernels.copies,
         kernels.alone,
         kernels.bytes(),
         _peak(program),

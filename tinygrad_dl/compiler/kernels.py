@@ -14,8 +14,8 @@ from .trace import Tracer
 
 
 class Kernels:
-    """found: the kernels. products: how many matrix products stand between them. alone: how many operations run as
-    NumPy. Nothing is compiled, so llvmlite need not be there."""
+    """found: the kernels. products: how many matrix products stand between them; copies: how many operations that only
+    copy. alone: how many run as NumPy. Nothing is compiled, so llvmlite need not be there."""
 
     def __init__(self, program: Program) -> None:
         tracer = Tracer(program, can_lower)
@@ -25,7 +25,7 @@ class Kernels:
         self._plan = plan(program, self.graph, fused)
         self.found = [step for step in self._plan.order if isinstance(step, Kernel)]
         others = [step.kind for step in self._plan.order if isinstance(step, Node)]
-        self.products, self.alone = others.count("gemm"), others.count("opaque")
+        self.products, self.copies, self.alone = map(others.count, ("gemm", "move", "opaque"))
 
     def members(self) -> list[list[Instruction]]:
         """The instructions that each kernel computes; of one that several compute, the kernel that stores it."""

@@ -7,7 +7,7 @@ write with distances between rows and between matrices takes no longer, so nothi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 Distances = tuple[int, int, int]  # in elements: in the first factor, the second, the result
@@ -22,7 +22,7 @@ class Product:
     shape: tuple[int, int, int]
     transposed: tuple[bool, bool]
     apart: Distances
-    batch: tuple[tuple[int, Distances], ...] = ()
+    batch: tuple[tuple[int, tuple[int, ...]], ...] = ()
 
     @property
     def number(self) -> int:
@@ -61,14 +61,15 @@ def located(
         steps = [(count, [at_b, at_a, at_y]) for count, (at_a, at_b, at_y) in steps]
     else:
         shape, transposed, apart = (m, inner, n), (first, second), (far_a, far_b, far_y)
-    return Product(shape, transposed, apart, _collapsed(steps)), flips
+    return Product(shape, transposed, apart, tuple(merged(steps))), flips
 
 
-def _collapsed(batch: Sequence[tuple[int, Sequence[int]]]) -> tuple[tuple[int, Distances], ...]:
-    """Two dimensions that follow each other in all three arrays are one."""
-    found: list[tuple[int, Distances]] = []
-    for count, (a, b, y) in batch:
-        if found and found[-1][1] == (count * a, count * b, count * y):
+def merged(batch: Iterable[tuple[int, Sequence[int]]]) -> list[tuple[int, tuple[int, ...]]]:
+    """Dimensions, from the outside in, with how far apart their elements lie in some arrays: two that follow each other
+    in all of these are one."""
+    found: list[tuple[int, tuple[int, ...]]] = []
+    for count, distances in batch:
+        if found and found[-1][1] == tuple(count * n for n in distances):
             count *= found.pop()[0]
-        found.append((count, (a, b, y)))
-    return tuple(found)
+        found.append((count, tuple(distances)))
+    return found

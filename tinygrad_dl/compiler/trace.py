@@ -11,6 +11,7 @@ import numpy as np
 from .axes import Axes, Axis, Graph, Node, Union, collapsed
 from .lowering import basic_name
 from .matrix_product import lies, located
+from .moves import moves
 from .passes import axes_order
 from .program import Instruction, Program, Value
 
@@ -78,6 +79,9 @@ class Tracer:
     def opaque(self, step: Instruction) -> None:
         """Each output of an instruction that NumPy runs is a node; the first of them runs it."""
         args = [self.exact(a) if isinstance(a, Value) else a for a in step.args]
+        if found := moves(step):
+            self.fresh("move", step.outputs[0], step.op.name, args).moves = found
+            return
         first: Node | None = None
         for y in step.outputs:
             node = self.fresh("opaque", y, step.op.name, args if first is None else [first])

@@ -30,6 +30,7 @@ from .calling import Written
 from .codegen import write_kernel
 from .driver import Tables
 from .labels import is_labels, write_labels
+from .moving import write_moves
 from .operations import can_lower
 from .places import Places
 from .plan import Step, plan, root
@@ -97,7 +98,7 @@ class Native:
         code_at = dict(zip(code, addresses[1:], strict=True))
         self.table = self.places.table
         address = ctypes.addressof(self.table)
-        self.tables = Tables(self.graph, code_at, written, address, self.places.pointers, self.threads)
+        self.tables = Tables(code_at, written, address, self.places.pointers, self.threads)
         self.parts = self._parts(addresses[0], fine)
         self._prepare()
 
@@ -135,6 +136,9 @@ class Native:
         for node in self.graph.nodes:
             if is_labels(node):
                 written[node] = write_labels(node)
+                code[node] = _begun(compilation, written[node])
+            elif node.kind == "move":
+                written[node] = write_moves(node, self.graph.size(node.layout))
                 code[node] = _begun(compilation, written[node])
             elif node.kind == "gemm" and is_ours(node):
                 key = node.product, node.dtype, node.shows is not None

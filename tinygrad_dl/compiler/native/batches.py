@@ -43,7 +43,8 @@ def write_batch(one: Written, batch: Sequence[tuple[int, Sequence[int]]], number
     code.declares.add(f"declare void @{symbol(text)}(ptr, i64, i64)")
     code.loop("%first", "%last", [], [], part)
     units, calls = math.prod(count for count, _ in batch), [*one.calls, text]
-    return Written(function(bases, numbers, code.text()), code.declares, one.pointers, one.scratch, units, calls)
+    text = function(bases, numbers, code.text())
+    return Written(text, code.declares, one.pointers, one.scratch, units, calls, one.numbers)
 
 
 def _after(code: Code, base: str, distance: int, index: str) -> str:

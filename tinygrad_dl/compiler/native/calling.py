@@ -23,6 +23,7 @@ class Written:
     scratch: list[int]  # bytes of each further pointer
     units: int  # rounds of the outer loop, 1 if they cannot be shared out
     calls: Sequence[str] = ()  # whole texts of functions that it calls by their symbols
+    numbers: Sequence[int] = ()  # what it finds behind its pointers
 
 
 def function(pointers: Sequence[str], numbers: Sequence[str], body: str) -> str:

@@ -247,7 +247,7 @@ class _Writer(KernelMemory):
         text = function(pointers, ["%rows", "%columns"], self.code.text())
         elements = self.columns if self.kernel.columns_inside else self.rows * self.tile
         sizes = [elements * node.dtype.itemsize for node in self.scratch]
-        return Written(text, self.code.declares, self.pointers, sizes, self.units)
+        return Written(text, self.code.declares, self.pointers, sizes, self.units, numbers=[self.rows, self.columns])
 
     # ---- values
 

@@ -11,17 +11,16 @@ threads.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from ..axes import Graph, Node
-from ..fuse import Kernel
+from ..axes import Node
 from ..program import Array
 from . import engine, pool
-from .calling import function
+from .calling import Written, function
 from .engine import Compilation
-from .labels import is_labels, sizes
+from .labels import is_labels
 from .plan import Step
 from .rounds import GRAIN, Round, Task, by_rows, shares_of, stretches
 
@@ -180,19 +179,18 @@ def product(compilation: Compilation, dtype: str) -> str:
 class Tables:
     """Of one program.
 
-    code: the address of each step's function; own: which of them are kernels and products of our own. table: the
-    address of that of all pointers; slots: which of them are each task's. threads: what rounds are planned for."""
+    code: the address of each step's function; own: those that are not OpenBLAS's. table: the address of that of all
+    pointers; slots: which of them are each task's. threads: what rounds are planned for."""
 
     def __init__(
         self,
-        graph: Graph,
         code: Mapping[Step, int],
-        own: Container[Step],
+        own: Mapping[Step, Written],
         table: int,
         slots: Mapping[Task, list[int]],
         threads: int,
     ) -> None:
-        self.graph, self.code, self.own = graph, code, own
+        self.code, self.own = code, own
         self.table, self.slots, self.threads = table, slots, threads
         self.kept: list[Array] = []  # what the addresses are of
 
@@ -224,11 +222,10 @@ class Tables:
 
     def _task(self, task: Task) -> tuple[int, int, int, int]:
         step, numbers = task.step, [self.table + 8 * slot for slot in self.slots[task]]
-        if isinstance(step, Kernel):
-            numbers += [self.graph.size(step.rows), self.graph.size(step.columns)]
-        elif is_labels(step):
-            numbers += sizes(step)
-        elif step not in self.own:
+        if step in self.own:
+            numbers += self.own[step].numbers
+        else:
+            assert isinstance(step, Node)
             numbers += _piece(step, task)
         return self.code[step], self._keep([numbers]), task.start, task.end
 

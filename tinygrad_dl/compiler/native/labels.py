@@ -36,7 +36,7 @@ def sizes(node: Node) -> tuple[int, int, int]:
 
 
 def write_labels(node: Node) -> Written:
-    """The text of a function. Its scratch memory tells whether a label is outside the classes; numbers: `sizes`."""
+    """The text of a function. Its scratch memory tells whether a label is outside the classes."""
     code, lanes = Code(), lanes_of(node.dtype, 1)
 
     def look(i: str, largest: list[str]) -> list[str]:
@@ -51,4 +51,4 @@ def write_labels(node: Node) -> Written:
     found = code.icmp("uge", INDEX, largest, "%classes")  # a negative one is large so
     code.do(f"store i64 {code.cast(Lanes('i1'), INDEX, found)}, ptr %found")
     text = function(["%labels", "%kept", "%found"], ["%n", "%classes", "%ignored"], code.text())
-    return Written(text, code.declares, [*node.nodes[:1], node], [8], 1)
+    return Written(text, code.declares, [*node.nodes[:1], node], [8], 1, numbers=sizes(node))

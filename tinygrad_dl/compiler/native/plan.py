@@ -51,7 +51,7 @@ class _Planner:
         self.steps: list[Step] = [*fused.kernels]
         self.maker: dict[Node, int] = {n: i for i, k in enumerate(fused.kernels) for n in k.outputs}
         for node in graph.nodes:
-            if node.kind in ("gemm", "opaque"):
+            if node.kind in ("gemm", "move", "opaque"):
                 first = node.nodes[0] if node.kind == "opaque" and _is_further(node) else node
                 if first is node:
                     self.steps.append(node)
@@ -89,7 +89,7 @@ class _Planner:
         if new.dtype != old.dtype or self.graph.size(new.layout) != self.graph.size(old.layout):
             return False
         if old in reads(step):
-            if not isinstance(step, Kernel) and step.kind == "gemm":
+            if not isinstance(step, Kernel) and step.kind in ("gemm", "move"):
                 return False
             if isinstance(step, Kernel):
                 seen = [x for x in step.inputs if root(x) is old]

@@ -18,6 +18,7 @@ from .plan import Step, reads, root
 
 OPERATIONS = 40_000  # of a kernel in a microsecond, about
 MULTIPLICATIONS = 60_000  # of a matrix product in a microsecond, about
+COPIES = 4_000  # of elements in a microsecond, about
 LONG = 50.0  # microseconds of a kernel's part at most, so that threads end together
 GRAIN = 16  # rows or columns that a cut of a product is a multiple of
 
@@ -65,7 +66,7 @@ COARSE, FINE = Sharing(30.0, 10.0), Sharing(1.2, 0.6)
 
 def is_native(step: Step) -> bool:
     """Is it machine code?"""
-    return isinstance(step, Kernel) or step.kind == "gemm" or is_labels(step)
+    return isinstance(step, Kernel) or step.kind in ("gemm", "move") or is_labels(step)
 
 
 def duration(step: Step, graph: Graph) -> float:
@@ -73,7 +74,9 @@ def duration(step: Step, graph: Graph) -> float:
     if isinstance(step, Kernel):
         sizes = [(node, graph.size(frozenset(node.layout) | node.over)) for node in step.nodes]
         return sum(cost(node) * size for node, size in sizes) / OPERATIONS
-    return step.product.number * math.prod(step.product.shape) / MULTIPLICATIONS
+    if step.kind == "gemm":
+        return step.product.number * math.prod(step.product.shape) / MULTIPLICATIONS
+    return graph.size(step.layout) / COPIES if step.kind == "move" else 0.0
 
 
 def by_rows(node: Node) -> bool:
@@ -107,7 +110,7 @@ def groups(order: Sequence[Step], overwrites: Mapping[Node, Node]) -> list[list[
 
 def share(steps: Sequence[Step], graph: Graph, units: Mapping[Step, int], threads: int, sharing: Sharing) -> Round:
     """A group as a round. units: how many rounds the outer loop of each own function has, 1 if it cannot be cut."""
-    times = {step: _time(step, graph) for step in steps}
+    times = {step: duration(step, graph) for step in steps}
     whole = sum(times.values())
     fair = max(whole / threads, sharing.least)
     tasks = []
@@ -143,10 +146,6 @@ def shares_of(rounds: Sequence[Round]) -> list[tuple[int, list[Task]]]:
         else:
             found.append((len(found), [task for each in group for task in each.tasks]))
     return found
-
-
-def _time(step: Step, graph: Graph) -> float:
-    return 0.0 if isinstance(step, Node) and step.kind != "gemm" else duration(step, graph)
 
 
 def _units(step: Step, units: Mapping[Step, int]) -> int:

@@ -27,9 +27,9 @@ from ..straight import Straight
 from ..trace import trace_axes
 from . import driver, engine, pool
 from .calling import Written
+from .checked import is_checked, write_checked
 from .codegen import write_kernel
 from .driver import Tables
-from .labels import is_labels, write_labels
 from .moving import write_moves
 from .operations import can_lower
 from .places import Places
@@ -134,8 +134,8 @@ class Native:
         code: dict[Step, str] = {}
         same: dict[Any, tuple[Written, str]] = {}  # as there are in layers of equal size
         for node in self.graph.nodes:
-            if is_labels(node):
-                written[node] = write_labels(node)
+            if is_checked(node):
+                written[node] = write_checked(node)
                 code[node] = _begun(compilation, written[node])
             elif node.kind == "move":
                 written[node] = write_moves(node, self.graph.size(node.layout))
@@ -165,12 +165,12 @@ class Native:
         return parts
 
     def _call(self, entry: Any, coarse: list[Round], fine: list[Round]) -> Part:
-        """A run of rounds that are machine code. What it says of labels that are no classes, NumPy says in words."""
+        """A run of rounds that are machine code. What it says of wrong integers, NumPy says in words."""
         ways = [coarse] if all(a.cuts == b.cuts for a, b in zip(coarse, fine, strict=True)) else [coarse, fine]
         runs = [*map(self.tables.run, ways)]
         start = partial(entry, *runs) if len(runs) == 1 else Trial(entry, runs)
         first = [each[0].first for each in stretches(coarse)]
-        numpy = {i: self._numpy(step) for i, step in enumerate(first, 1) if is_labels(step)}
+        numpy = {i: self._numpy(step) for i, step in enumerate(first, 1) if is_checked(step)}
         return Part(start, numpy, self.threads if any(each.shared for way in ways for each in way) else 0)
 
     def _numpy(self, node: Any) -> Callable[[list[Array]], None]:

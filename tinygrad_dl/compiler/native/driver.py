@@ -19,8 +19,8 @@ from ..axes import Node
 from ..program import Array
 from . import engine, pool
 from .calling import Written, function
+from .checked import is_checked
 from .engine import Compilation
-from .labels import is_labels
 from .plan import Step
 from .rounds import GRAIN, Round, Task, by_rows, shares_of, stretches
 
@@ -204,8 +204,8 @@ class Tables:
         return len(shares), any(each.shared for each in found), self._keep(shares), self._error(found[0])
 
     def _error(self, each: Round) -> int:
-        """Where labels that are no classes are told of."""
-        if not is_labels(each.first):
+        """Where integers that are wrong are told of."""
+        if not is_checked(each.first):
             return 0
         return ctypes.c_size_t.from_address(self.table + 8 * self.slots[each.tasks[0]][-1]).value
 

@@ -13,7 +13,7 @@ from itertools import groupby, pairwise
 
 from ..axes import Graph, Node
 from ..fuse import Kernel, cost
-from .labels import is_labels
+from .checked import is_checked
 from .plan import Step, reads, root
 
 OPERATIONS = 40_000  # of a kernel in a microsecond, about
@@ -66,7 +66,7 @@ COARSE, FINE = Sharing(30.0, 10.0), Sharing(1.2, 0.6)
 
 def is_native(step: Step) -> bool:
     """Is it machine code?"""
-    return isinstance(step, Kernel) or step.kind in ("gemm", "move") or is_labels(step)
+    return isinstance(step, Kernel) or step.kind in ("gemm", "move") or is_checked(step)
 
 
 def duration(step: Step, graph: Graph) -> float:
@@ -76,7 +76,7 @@ def duration(step: Step, graph: Graph) -> float:
         return sum(cost(node) * size for node, size in sizes) / OPERATIONS
     if step.kind == "gemm":
         return step.product.number * math.prod(step.product.shape) / MULTIPLICATIONS
-    return graph.size(step.layout) / COPIES if step.kind == "move" else 0.0
+    return graph.size(step.layout) / COPIES if is_native(step) else 0.0
 
 
 def by_rows(node: Node) -> bool:
@@ -88,7 +88,7 @@ def by_rows(node: Node) -> bool:
 def groups(order: Sequence[Step], overwrites: Mapping[Node, Node]) -> list[list[Step]]:
     """Steps that follow each other and do not touch what another one writes.
 
-    What NumPy runs is alone, and what looks at labels."""
+    What NumPy runs is alone, and what may end the run."""
     found: list[list[Step]] = []
     read: set[Node] = set()
     written: set[Node] = set()
@@ -96,7 +96,7 @@ def groups(order: Sequence[Step], overwrites: Mapping[Node, Node]) -> list[list[
         inputs = {overwrites.get(n, n) for n in reads(step)}
         made = step.outputs if isinstance(step, Kernel) else [step]
         outputs = {overwrites.get(root(n), root(n)) for n in made}
-        alone = is_labels(step) or not is_native(step)
+        alone = is_checked(step) or not is_native(step)
         if alone or not found or not written.isdisjoint(inputs | outputs) or not read.isdisjoint(outputs):
             found.append([])
             read, written = set(), set()
@@ -128,7 +128,7 @@ def stretches(rounds: Sequence[Round]) -> list[list[Round]]:
     """Rounds that threads go through without coming back; what may end a run there is alone."""
     found: list[list[Round]] = []
     for each in rounds:
-        if is_labels(each.first) or not found or is_labels(found[-1][0].first):
+        if is_checked(each.first) or not found or is_checked(found[-1][0].first):
             found.append([])
         found[-1].append(each)
     return found

@@ -197,6 +197,19 @@ def test_reductions_of_an_axis_in_the_middle(shape: tuple[int, ...], dtype: Any)
     check(w.program(*y, softmax, mask, w(np.sqrt, w(SUM, softmax, axis=(1,)))), w.arrays, tolerance=3e-6)
 
 
+@pytest.mark.parametrize("axes", [(0, 2), (0, 3), (1, 3), (0, 2, 3), (0, 1, 3), (0, -1)], ids=str)
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+def test_reductions_of_axes_that_lie_apart(axes: tuple[int, ...], dtype: Any) -> None:
+    """One after another."""
+    rng, w = np.random.default_rng(0), Writer()
+    x = w.input(rng.normal(size=(3, 4, 5, 6)).astype(dtype))
+    y = w(np.exp, x)
+    found = [w(op, y, axis=axes, keepdims=keeps) for op in (SUM, ops.max, ops.min, ops.prod) for keeps in (True, False)]
+    found.append(w(SUM, w(np.greater, x, 0), axis=axes))
+    native = check(w.program(*found), w.arrays, tolerance=3e-6)
+    assert not Kernels(native.program).alone
+
+
 def test_what_is_read_for_each_of_a_batch_and_what_for_all() -> None:
     rng, w = np.random.default_rng(0), Writer()
     x, rows, columns, each, row = (

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,9 @@ class Tracer:
             self.reduction(step, y)
         elif name == "bits":
             self.fresh("map", y, name, self.arguments(step))
-        elif not (name == "add" and self.accumulation(step, y)) and not self.elementwise(step, y):
+        elif name == "add" and self.accumulation(step, y):
+            pass
+        elif not self.elementwise(step, y) and not self.elementwise_apart(step, y):
             self.opaque(step)
 
     def arguments(self, step: Instruction) -> list[Any]:
@@ -106,8 +109,11 @@ class Tracer:
         self.reads[y] = node, tuple(found)
         return True
 
+    def layout(self, node: Node) -> Axes:
+        return tuple(self.axes.find(a) for a in node.layout)
+
     def varies(self, node: Node) -> set[Axis]:
-        return {self.axes.find(a) for a in node.layout}
+        return set(self.layout(node))
 
     def accumulation(self, step: Instruction, y: Value) -> bool:
         """The sum of two products that nothing else reads: the later one adds to the memory of the earlier."""
@@ -142,11 +148,19 @@ class Tracer:
         node = Node("map", basic_name(step), self.arguments(step), y.dtype)
         varies = {a for x in node.nodes for a in self.varies(x)}
         node.layout = tuple(a for a in own if a in varies)
-        if not self.fits(node.layout, node.nodes):
+        if not self.fits(node.layout, map(self.layout, node.nodes)):
             return False
         self.add(node)
         self.reads[y] = node, tuple(dims)
         return True
+
+    def elementwise_apart(self, step: Instruction, y: Value) -> bool:
+        """With axes of their own for its arguments, one after another: x[:, None] - x reads one array along two."""
+        for x in reversed(list(dict.fromkeys(step.inputs))):
+            self.fresh("view", x, "view", [self.exact(x)])
+            if self.elementwise(step, y):
+                return True
+        return False
 
     def reduction(self, step: Instruction, y: Value) -> None:
         x = step.inputs[0]
@@ -160,22 +174,38 @@ class Tracer:
         keeps = step.static.get("keepdims", False)
         lost = frozenset(a for a in over if a in varies)
         layout = tuple(found for a in left if a is not None and (found := self.axes.find(a)) in varies)
-        if (step.op.name == "prod" and times > 1) or not self.fits(layout, [node], [a for a in over if a in varies]):
+        runs = self.runs(node, layout, lost)
+        if (step.op.name == "prod" and times > 1) or runs is None:
             return self.opaque(step)
         if node.dtype != y.dtype:
             node = self.derived("astype", [node], node, y.dtype)
-        if lost:
+        for gone, rest in runs:
             node = self.derived(step.op.name, [node], node, y.dtype)
-            node.kind, node.over, node.layout = "reduce", lost, layout
+            node.kind, node.over, node.layout = "reduce", gone, rest
         if step.op.name == "sum" and times > 1:
             node = self.derived("multiply", [node, times], node, y.dtype)
         kept = left if keeps else tuple(a for i, a in enumerate(left) if i not in dims)
         self.reads[y] = node, kept
         return None
 
-    def fits(self, layout: Axes, nodes: Sequence[Node], over: Sequence[Axis] = ()) -> bool:
+    def runs(self, node: Node, layout: Axes, lost: frozenset[Axis]) -> list[tuple[frozenset[Axis], Axes]] | None:
+        """The reductions that leave a layout of a node, and what each takes away and leaves: one, or one after another
+        where axes do not lie side by side. None if no kernels can do that."""
+        whole = self.layout(node)
+        if self.fits(layout, [whole], lost):
+            return [(lost, layout)] if lost else []
+        found, here = [], whole
+        for gone in [frozenset(run) for away, run in groupby(reversed(whole), lost.__contains__) if away]:
+            kept = tuple(a for a in here if a not in gone)
+            if not self.fits(kept, [here], gone):
+                return None
+            found.append((gone, kept))
+            here = kept
+        return found if here == layout else None
+
+    def fits(self, layout: Axes, read: Iterable[Axes], over: Iterable[Axis] = ()) -> bool:
         """Are all axes that an operation deals with rows and columns, and such as are outside of everything?"""
-        layouts = [layout, *(tuple(self.axes.find(a) for a in node.layout) for node in nodes)]
+        layouts = [layout, *read]
         axes = collapsed([frozenset(over), *map(frozenset, layouts)], layouts)
         if axes is None or len(axes) > 3:
             return False
@@ -210,7 +240,7 @@ class Tracer:
     def strides(self, node: Node, axes: Sequence[Axis | None]) -> list[int]:
         """How far apart in a node's memory neighbours along some axes are, in elements."""
         apart, step = {}, 1
-        for a in reversed([self.axes.find(a) for a in node.layout]):
+        for a in reversed(self.layout(node)):
             apart[a] = step
             step *= self.axes.sizes[a]
         return [0 if a is None else apart.get(self.axes.find(a), 0) for a in axes]
@@ -218,14 +248,14 @@ class Tracer:
     def exact(self, x: Value) -> Node:
         """A node whose memory is the value as a contiguous array."""
         node, axes = self.reads[x]
-        own = [self.axes.find(a) for a in axes if a is not None]
-        layout = [self.axes.find(a) for a in node.layout]
+        own = tuple(self.axes.find(a) for a in axes if a is not None)
+        layout = self.layout(node)
         if layout == own:
             return node
-        copied = layout == [a for a in own if a in layout] and self.lowers(self.makers[x])
-        if copied and self.fits(tuple(own), [node]):
+        copied = layout == tuple(a for a in own if a in layout) and self.lowers(self.makers[x])
+        if copied and self.fits(own, [layout]):
             node = self.add(Node("map", "copy", [node], x.dtype))
-            node.layout = tuple(own)
+            node.layout = own
             self.reads[x] = node, axes
             return node
         self.opaque(self.makers[x])

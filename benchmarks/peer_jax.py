@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .peers import ADAM_EPS, EPS, FIRST, RATE, SECOND, Case, Elementwise, Inference, Network, Parameters, Transformer
+from .peers import (
+    ADAM_EPS,
+    EPS,
+    FIRST,
+    RATE,
+    SECOND,
+    Case,
+    Elementwise,
+    Inference,
+    Letters,
+    Network,
+    Parameters,
+    Recurrent,
+    Transformer,
+)
 from .timing import Contestant
 
 
@@ -127,21 +142,52 @@ def _block(params: Any, x: Any, heads: int) -> Any:
     return linear("classes", (x + linear("down", hidden)).mean(1))
 
 
-def _transformer(case: Transformer) -> Contestant:
+def _lstm(params: Any, x: Any) -> Any:
+    """By a scan, which was quicker than written out, and a classifier behind it."""
+
+    def cell(state: Any, x: Any) -> Any:
+        h, c = state
+        i, f, g, o = jnp.split(jnp.concatenate([x, h], 1) @ params["gates"], 4, 1)
+        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        return (jax.nn.sigmoid(o) * jnp.tanh(c), c), None
+
+    zeros = jnp.zeros((len(x), len(params["classes"])))
+    (h, _), _ = jax.lax.scan(cell, (zeros, zeros), x.swapaxes(0, 1))
+    return h @ params["classes"] + params["classes bias"]
+
+
+def _letters(params: Any, x: Any) -> Any:
+    hidden = jnp.tanh(params["table"][x].reshape(len(x), -1) @ params["hidden"] + params["hidden bias"])
+    return hidden @ params["next"] + params["next bias"]
+
+
+def _model_step(case: Transformer | Recurrent | Letters) -> Contestant:
+    weights = case.weights()
+    params: dict[str, Any] = {name: jnp.asarray(weight.T) for name, weight in weights.items()}
+    params |= {f"{name} bias": jnp.zeros(len(weight)) for name, weight in weights.items()}
+    match case:
+        case Transformer():
+            params["norms"] = [(jnp.ones(case.width), jnp.zeros(case.width)) for _ in range(2)]
+            forward = functools.partial(_block, heads=case.heads)
+        case Recurrent():
+            gates = jnp.concatenate([params.pop("input"), params.pop("state")])
+            params = {"gates": gates, "classes": params["classes"], "classes bias": params["classes bias"]}
+            forward = _lstm
+        case Letters():
+            params["table"] = params["table"].T
+            del params["table bias"]
+            forward = _letters
+
     def step(state: Any, x: Any, y: Any) -> Any:
         params, first, second, count = state
 
         def loss_of(params: Any) -> Any:
-            scores = _block(params, x, case.heads)
-            return -jnp.take_along_axis(jax.nn.log_softmax(scores), y[:, None], 1).mean()
+            return -jnp.take_along_axis(jax.nn.log_softmax(forward(params, x)), y[:, None], 1).mean()
 
         loss, gradients = jax.value_and_grad(loss_of)(params)
         params, first, second = _adam_step(params, gradients, first, second, count + 1)
         return (params, first, second, count + 1), loss
 
-    params: dict[str, Any] = {name: jnp.asarray(weight.T) for name, weight in case.weights().items()}
-    params |= {f"{name} bias": jnp.zeros(len(weight)) for name, weight in case.weights().items()}
-    params["norms"] = [(jnp.ones(case.width), jnp.zeros(case.width)) for _ in range(2)]
     state = (params, _zeros(params), _zeros(params), jnp.asarray(0.0))
     return _stateful(step, state, *(jnp.asarray(a) for a in case.data()))
 
@@ -165,8 +211,8 @@ def make(variant: str, case: Case) -> Contestant | None:
             return _inference(network)
         case Elementwise():
             return _elementwise(case)
-        case Transformer():
-            return _transformer(case)
+        case Transformer() | Recurrent() | Letters():
+            return _model_step(case)
         case Parameters():
             return _adam(case)
     return None

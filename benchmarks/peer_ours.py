@@ -10,7 +10,7 @@ import numpy as np
 import tinygrad_dl as tg
 from tinygrad_dl import nn, optim
 
-from .peers import EPS, RATE, Case, Deep, Elementwise, Inference, Network, Parameters, Transformer
+from .peers import EPS, RATE, Case, Deep, Elementwise, Inference, Letters, Network, Parameters, Recurrent, Transformer
 from .timing import Contestant
 
 F = nn.functional
@@ -104,9 +104,7 @@ class _Block(nn.Module):
 
     def __init__(self, case: Transformer) -> None:
         self.heads, self.norms = case.heads, [_Norm(case.width) for _ in range(2)]
-        self.layers = {name: nn.Linear(*weight.shape[::-1]) for name, weight in case.weights().items()}
-        for name, weight in case.weights().items():
-            self.layers[name].weight.assign(weight)
+        self.layers = {name: _linear(weight) for name, weight in case.weights().items()}
 
     def forward(self, x: Any) -> Any:
         x = x + self.attention(self.norms[0](x))
@@ -123,8 +121,42 @@ class _Block(nn.Module):
         return self.layers["mix"]((weights @ value).transpose(0, 2, 1, 3).reshape(x.shape))
 
 
-def _transformer(case: Transformer, compiled: Callable[[Any], Any]) -> Contestant:
-    step, (x, y) = _train(_Block(case), compiled), (tg.tensor(a) for a in case.data())
+class _LSTM(nn.Module):
+    """Written out, and a classifier behind it."""
+
+    def __init__(self, case: Recurrent) -> None:
+        weights = case.weights()
+        self.gates = nn.Parameter(np.concatenate([weights["input"], weights["state"]], axis=1))
+        self.units, self.classes = case.units, _linear(weights["classes"])
+
+    def forward(self, x: Any) -> Any:
+        h = c = np.zeros((len(x), self.units), np.float32)
+        for t in range(x.shape[1]):
+            i, f, g, o = np.split(np.concatenate([x[:, t], h], axis=1) @ self.gates.T, 4, axis=1)
+            c = F.sigmoid(f) * c + F.sigmoid(i) * np.tanh(g)
+            h = F.sigmoid(o) * np.tanh(c)
+        return self.classes(h)
+
+
+class _Letters(nn.Module):
+    def __init__(self, case: Letters) -> None:
+        weights = case.weights()
+        self.table = nn.Parameter(weights.pop("table"))
+        self.hidden, self.next = map(_linear, weights.values())
+
+    def forward(self, x: Any) -> Any:
+        return self.next(np.tanh(self.hidden(self.table[x].reshape(len(x), -1))))
+
+
+def _linear(weight: Any) -> nn.Linear:
+    layer = nn.Linear(*weight.shape[::-1])
+    layer.weight.assign(weight)
+    return layer
+
+
+def _model_step(case: Transformer | Recurrent | Letters, compiled: Callable[[Any], Any]) -> Contestant:
+    models: dict[type, Any] = {Transformer: _Block, Recurrent: _LSTM, Letters: _Letters}
+    step, (x, y) = _train(models[type(case)](case), compiled), (tg.tensor(a) for a in case.data())
     return Contestant(lambda: step(x, y), _arrays)
 
 
@@ -171,8 +203,8 @@ def make(variant: str, case: Case) -> Contestant | None:
             return _inference(network, compiled)
         case Elementwise():
             return _elementwise(case, compiled)
-        case Transformer():
-            return _transformer(case, compiled)
+        case Transformer() | Recurrent() | Letters():
+            return _model_step(case, compiled)
         case Parameters():
             return _adam(case, compiled)
         case Deep():

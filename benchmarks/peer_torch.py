@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
-from .peers import EPS, RATE, Case, Elementwise, Inference, Network, Parameters, Transformer
+from .peers import EPS, RATE, Case, Elementwise, Inference, Letters, Network, Parameters, Recurrent, Transformer
 from .timing import Contestant
 
 _ATTENTION = ("query", "key", "value")
@@ -47,11 +48,7 @@ class _Block(torch.nn.Module):
         super().__init__()
         self.heads, weights = case.heads, case.weights()
         self.norms = torch.nn.ModuleList(torch.nn.LayerNorm(case.width, eps=EPS) for _ in range(2))
-        self.layers = torch.nn.ModuleDict({name: torch.nn.Linear(*w.shape[::-1]) for name, w in weights.items()})
-        with torch.no_grad():
-            for name, weight in weights.items():
-                self.layers[name].weight.copy_(torch.from_numpy(weight))
-                self.layers[name].bias.zero_()
+        self.layers = torch.nn.ModuleDict({name: _linear(w) for name, w in weights.items()})
 
     def forward(self, x: Any) -> Any:
         x = x + self.attention(self.norms[0](x))
@@ -63,8 +60,74 @@ class _Block(torch.nn.Module):
         return self.layers["mix"](F.scaled_dot_product_attention(*split).transpose(1, 2).reshape(x.shape))
 
 
-def _training(case: Network | Transformer, variant: str) -> Contestant:
-    model = _model(case) if isinstance(case, Network) else _Block(case)
+class _LSTM(torch.nn.Module):
+    """PyTorch's own, and a classifier behind it."""
+
+    def __init__(self, case: Recurrent) -> None:
+        super().__init__()
+        weights = case.weights()
+        self.lstm = torch.nn.LSTM(case.inputs, case.units, bias=False, batch_first=True)
+        self.classes = _linear(weights["classes"])
+        with torch.no_grad():
+            self.lstm.weight_ih_l0.copy_(torch.from_numpy(weights["input"]))
+            self.lstm.weight_hh_l0.copy_(torch.from_numpy(weights["state"]))
+
+    def forward(self, x: Any) -> Any:
+        return self.classes(self.lstm(x)[0][:, -1])
+
+
+class _WrittenLSTM(torch.nn.Module):
+    """Written out, of which torch.compile makes quicker code."""
+
+    def __init__(self, case: Recurrent) -> None:
+        super().__init__()
+        weights = case.weights()
+        self.gates = torch.nn.Parameter(torch.from_numpy(np.concatenate([weights["input"], weights["state"]], 1)))
+        self.units, self.classes = case.units, _linear(weights["classes"])
+
+    def forward(self, x: Any) -> Any:
+        h = c = x.new_zeros(len(x), self.units)
+        for t in range(x.shape[1]):
+            i, f, g, o = (torch.cat([x[:, t], h], 1) @ self.gates.T).chunk(4, 1)
+            c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+            h = torch.sigmoid(o) * torch.tanh(c)
+        return self.classes(h)
+
+
+class _Letters(torch.nn.Module):
+    def __init__(self, case: Letters) -> None:
+        super().__init__()
+        weights = case.weights()
+        self.table = torch.nn.Embedding.from_pretrained(torch.from_numpy(weights["table"]), freeze=False)
+        self.hidden, self.next = (_linear(weights[name]) for name in ("hidden", "next"))
+
+    def forward(self, x: Any) -> Any:
+        return self.next(torch.tanh(self.hidden(self.table(x).flatten(1))))
+
+
+def _linear(weight: Any) -> torch.nn.Linear:
+    """With a bias that starts at zero."""
+    layer = torch.nn.Linear(*weight.shape[::-1])
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(weight))
+        layer.bias.zero_()
+    return layer
+
+
+def _built(case: Network | Transformer | Recurrent | Letters, variant: str) -> Any:
+    match case:
+        case Network():
+            return _model(case)
+        case Transformer():
+            return _Block(case)
+        case Recurrent():
+            return (_WrittenLSTM if variant == "compile" else _LSTM)(case)
+        case Letters():
+            return _Letters(case)
+
+
+def _training(case: Network | Transformer | Recurrent | Letters, variant: str) -> Contestant:
+    model = _built(case, variant)
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE, fused=variant != "eager")
     x, y = (torch.from_numpy(a) for a in case.data())
     forward = _compiled(variant, lambda x, y: F.cross_entropy(model(x), y))
@@ -120,7 +183,7 @@ def _adam(case: Parameters, variant: str) -> Contestant:
 def make(variant: str, case: Case) -> Contestant | None:
     """The step of a case; variant: "eager", "fused" or "compile"."""
     match case:
-        case Network() | Transformer():
+        case Network() | Transformer() | Recurrent() | Letters():
             return _training(case, variant)
         case Inference(network) if variant != "fused":
             return _inference(network, variant)

@@ -114,6 +114,56 @@ class Transformer:
 
 
 @dataclass(frozen=True)
+class Recurrent:
+    """A training step of an LSTM (Hochreiter and Schmidhuber 1997) without biases, from zeros; then Linear of its last
+    state, cross-entropy, Adam."""
+
+    batch: int
+    steps: int
+    inputs: int
+    units: int
+
+    def weights(self) -> dict[str, Array]:
+        """Of the input and of the state, for the gates i, f, g and o, and of the Linear, (out, in)."""
+        rng, n = np.random.default_rng(0), self.units
+        shapes = {"input": (4 * n, self.inputs), "state": (4 * n, n), "classes": (10, n)}
+        return {k: (rng.normal(size=s) / s[1] ** 0.5).astype(np.float32) for k, s in shapes.items()}
+
+    def data(self) -> tuple[Array, Array]:
+        rng = np.random.default_rng(1)
+        x = rng.normal(size=(self.batch, self.steps, self.inputs)).astype(np.float32)
+        return x, rng.integers(0, 10, self.batch)
+
+    def checked(self) -> Recurrent:
+        return self
+
+
+@dataclass(frozen=True)
+class Letters:
+    """A training step of a language model of letters (Bengio et al. 2003): rows of a table, side by side, Linear, tanh,
+    Linear, cross-entropy, Adam."""
+
+    letters: int
+    before: int
+    width: int
+    hidden: int
+    batch: int
+
+    def weights(self) -> dict[str, Array]:
+        """The table, and of every Linear, (out, in); these have biases, which start at zero."""
+        rng, n = np.random.default_rng(0), self.before * self.width
+        shapes = {"table": (self.letters, self.width), "hidden": (self.hidden, n), "next": (self.letters, self.hidden)}
+        return {k: (rng.normal(size=s) / s[1] ** 0.5).astype(np.float32) for k, s in shapes.items()}
+
+    def data(self) -> tuple[Array, Array]:
+        rng = np.random.default_rng(1)
+        return rng.integers(0, self.letters, (self.batch, self.before)), rng.integers(0, self.letters, self.batch)
+
+    def checked(self) -> Letters:
+        return self
+
+
+@dataclass(frozen=True)
 class Parameters:
     """Adam alone, over one long parameter with a gradient that stays."""
 
@@ -136,7 +186,7 @@ class Deep:
     width: int = 64
 
 
-Case = Network | Inference | Elementwise | Transformer | Parameters | Deep
+Case = Network | Inference | Elementwise | Transformer | Recurrent | Letters | Parameters | Deep
 
 DIGITS = Network((64, 128, 64, 10), 64)
 MIDDLE = Network((784, 512, 256, 10), 128)
@@ -145,6 +195,8 @@ SOFTMAX = Network((784, 10), 256, dropout=0.0)
 INFERENCE = Inference(replace(DIGITS, batch=1))
 ELEMENTWISE = Elementwise(4096, 1024)
 TRANSFORMER = Transformer(16, 64, 128, 4)
+LSTM = Recurrent(32, 10, 28, 64)
+LETTERS = Letters(27, 3, 10, 200, 32)
 ADAM = Parameters(50_000_000)
 CASES: dict[str, Case] = {
     "64-128-64-10, batch 64": DIGITS,
@@ -155,6 +207,8 @@ CASES: dict[str, Case] = {
     "gelu and layer norm, 4096 × 1024": ELEMENTWISE,
     "Adam over 50 million parameters": ADAM,
     "transformer block, 16 × 64 × 128, 4 heads": TRANSFORMER,
+    "LSTM of 64 units, 32 × 10 × 28": LSTM,
+    "letters, 3 rows of 27 × 10, 200 hidden, batch 32": LETTERS,
 }
 
 COMPILED, EAGER = "tinygrad_dl, compiled", "tinygrad_dl, eager"

@@ -48,7 +48,7 @@ class Budget:
         """What is written out meanwhile notes how long its parts take."""
         from tinygrad_dl.compiler import replay_text
         from tinygrad_dl.compiler.host import Optimize
-        from tinygrad_dl.compiler.native.backend import Part
+        from tinygrad_dl.compiler.native.running import Part
 
         writers: list[tuple[str, Any, tuple[str, ...]]] = [
             ("guards", replay_text, ("_arguments", "_state")),

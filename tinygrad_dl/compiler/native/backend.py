@@ -7,23 +7,17 @@ what is neither runs as NumPy in between, on the same memory. New values of stat
 from __future__ import annotations
 
 import ctypes
-import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from itertools import compress, groupby
-from operator import ne
-from sys import getrefcount
+from itertools import groupby
 from typing import Any
-
-import numpy as np
 
 from ..axes import Node
 from ..fuse import fuse
 from ..lowering import basic_name
 from ..numpy_backend import build as build_numpy
 from ..program import Array, Instruction, Program, execute
-from ..straight import Straight
 from ..trace import trace_axes
 from . import driver, engine, pool
 from .calling import Written
@@ -36,9 +30,9 @@ from .places import Places
 from .plan import Step, plan, root
 from .products import is_ours, write_product
 from .rounds import COARSE, FINE, Round, groups, is_native, share, stretches
+from .running import Calls, Part
 from .trial import Trial
 
-BROUGHT = 2**15  # bytes of an input at most that is copied to where it is read
 RELEASED = 1000.0  # microseconds, about, from which on other Python threads may run meanwhile
 
 
@@ -48,32 +42,10 @@ def _lowers(step: Instruction) -> bool:
     return can_lower(step)
 
 
-@dataclass(slots=True)
-class Part:
-    """What runs a part of a program. start: a function of the memory; or, with numpy and threads, machine code that is
-    given the pool of threads, if it needs any, and tells the number of the stretch that it could not do."""
-
-    start: Callable[[Any], Any]
-    numpy: dict[int, Callable[[list[Array]], None]] | None = None
-    threads: int = 0
-
-    def write(self, text: Straight, memory: str) -> None:
-        """Write out a run of it."""
-        start = text.name(self.start)
-        if self.numpy is None:
-            text.lines.append(f"{start}({memory})")
-        else:
-            pooled = f"{text.name(pool.state)}({self.threads})" if self.threads else "None"
-            text.lines.append(f"while stopped := {start}({pooled}): {text.name(self.numpy)}[stopped]({memory})")
-
-
-class Native:
-    """A program that has been compiled. Call it with one array per input.
-
-    An output that updates an input may be that input's array, written over; every other one is new."""
+class Native(Calls):
+    """A program that has been compiled, and what was thought out for it."""
 
     def __init__(self, program: Program) -> None:
-        self.program = program
         self.threads = pool.threads()
         with engine.Compilation() as compilation:  # begins with what is known, while the rest is thought out
             self.graph = trace_axes(program, _lowers)
@@ -96,37 +68,9 @@ class Native:
             self.places.place([self.rounds, fine], written)
             addresses = compilation.addresses([entry, *code.values()])
         code_at = dict(zip(code, addresses[1:], strict=True))
-        self.table = self.places.table
-        address = ctypes.addressof(self.table)
-        self.tables = Tables(code_at, written, address, self.places.pointers, self.threads)
-        self.parts = self._parts(addresses[0], fine)
-        self._prepare()
-
-    def _prepare(self) -> None:
-        """What each call needs, looked up once."""
-        values, places = self.program.outputs, self.places
-        self.seen = [0] * len(self.program.inputs)  # the identities of the arrays that the table points at
-        self.given: list[Array] | None = None  # by the latest call, if what it held was used as it is
-        self.lives: list[Any] = [None] * len(self.seen)  # weak references to them, which clear the identity
-        self.brought: dict[int, Array] = {}  # inputs that are copied, and where to
-        self.before: dict[int, Any] = {}  # what came in their place the last time
-        self.direct: dict[int, Any] = {}  # and what the table points at instead, since it has come again; or None
-        self.expected = [(v.shape, v.dtype) for v in self.program.inputs]
-        self.states = {j for _, j in places.written_over}
-        self.in_place = {i for i, _ in places.written_over}  # if the inputs can be written as they are
-        self.blank = [_NOTHING] * len(self.graph.constants)
-        self.made = [(places.slots[node], values[i].shape, values[i].dtype) for i, node in places.fresh]
-        self.new: list[Array] = [_NOTHING] * len(self.made)  # of the last call, used again if nobody has them
-        self.spare: list[tuple[Array, int]] = [(_NOTHING, 0)] * len(self.made)  # of an earlier call, with addresses
-        self.alone = [_ALONE] * len(self.made)
-        self.passing = [n for n, (i, _) in enumerate(places.fresh) if i in self.program.updates]
-        self.views = [(i, places.fixed[n].reshape(values[i].shape)) for i, n in places.copied if n in places.fixed]
-        self.doubles = [(i, node) for i, node in places.copied if node not in places.fixed]  # of other outputs
-        self.early = places.early
-        self.mixed = bool(self.early or self.doubles) or not all(map(_is_native, self.rounds))
-        self._run: Callable[[Native, list[Array]], list[Array]] | None = None  # written out when it is needed
-
-    # ---- code
+        table = ctypes.addressof(self.places.table)
+        self.tables = Tables(code_at, written, table, self.places.pointers, self.threads)
+        super().__init__(program, self.places, self._parts(addresses[0], fine))
 
     def _products(self, compilation: engine.Compilation) -> tuple[dict[Step, Written], dict[Step, str]]:
         """What is no kernel: the functions of our own, and the symbols of all."""
@@ -195,129 +139,6 @@ class Native:
                 (fixed if slot is None else arrays[slot].reshape(shape))[...] = result
 
         return run
-
-    # ---- running
-
-    def __call__(self, arrays: list[Array]) -> list[Array]:
-        """The program's outputs. Raises ValueError for arrays of other number, shape or dtype."""
-        if len(arrays) != len(self.seen):
-            self.program.check(arrays)
-        identities = [*map(id, arrays)]
-        given, self.given = arrays, None
-        for j, own in self.brought.items():
-            identities[j] = 0
-            if arrays[j].shape != own.shape or arrays[j].dtype != own.dtype:
-                self.program.check(arrays)
-        if identities != self.seen:
-            arrays = self._admit(arrays, identities)
-        if identities == self.seen:
-            self.given = given
-        return (self._run or self._written())(self, arrays)
-
-    def write(self, text: Straight, moving: list[int]) -> None:
-        """Write out a call for `arrays`, in which only these places may hold other arrays than at the latest call, of
-        the same shapes and dtypes, if it is the same list. What it gives is `outputs`, but for what is written over an
-        input."""
-        self._bring(moving)
-        own, seen = text.name(self), text.name(self.seen)
-        pointed = sorted(set(moving) - set(self.brought))
-        other = "".join(f" or id(arrays[{j}]) != {seen}[{j}]" for j in pointed)
-        with text.block(f"if {own}.given is not arrays{other}:"):
-            text.lines.append(f"outputs = {own}(arrays)")
-        with text.block("else:"):
-            self._write(text, own, named=False)
-
-    def _bring(self, moving: list[int]) -> None:
-        """Give small inputs that will be others each time a place of their own: to copy them takes a few tenths of a
-        microsecond, to look at an array, and after it, two."""
-        for j in set(moving) - set(self.brought) - self.states:
-            value = self.program.inputs[j]
-            if value.ndim and value.nbytes <= BROUGHT:
-                own = np.empty(value.shape, value.dtype)
-                self.table[j] = own.__array_interface__["data"][0]
-                self.seen[j], self.lives[j] = 0, None
-                self.brought[j], self.before[j], self.direct[j] = own, None, None
-                self._run = None
-
-    def direct_to(self, j: int, array: Array) -> None:
-        """Let the table point at an input that has come again, as whole data sets do; at a copy if it is another."""
-        again = array is self.before[j] and array.flags.c_contiguous and array.flags.aligned
-        place = array if again else self.brought[j]
-        if not again:
-            place[...] = array
-        address = place.__array_interface__["data"][0]
-        # side by side, where no Ctrl-C comes between: whoever reads one relies on the others
-        self.table[j], self.before[j], self.direct[j] = address, array, array if again else None
-
-    def _written(self) -> Callable[[Native, list[Array]], list[Array]]:
-        text = Straight()
-        self._write(text, "self", named=True)
-        self._run = run = text.function("self, arrays", "outputs")
-        return run
-
-    def _write(self, text: Straight, own: str, named: bool) -> None:
-        """Write out a run for `arrays` that the table points at. named: so that outputs written over an input are among
-        the results; else None is."""
-        memory, new = "memory" if self.mixed else "arrays", text.name(self.new)
-        before, direct = text.name(self.before), text.name(self.direct)
-        for j, place in self.brought.items():
-            text.lines += [
-                f"array = arrays[{j}]",
-                f"if array is not {direct}[{j}]:",
-                f" if array is {before}[{j}] or {direct}[{j}] is not None: {own}.direct_to({j}, array)",
-                f" else: {before}[{j}] = array; {text.name(place)}[...] = array",
-            ]
-        if self.made:
-            text.lines.append(f"if [*map({text.name(getrefcount)}, {new})] != {own}.alone: {own}.renew()")
-        if self.mixed:
-            text.lines.append(f"memory = [*arrays, *{own}.blank, *{new}]")
-        copy = f"{own}.copy({{}}, {memory})"
-        for i, node in self.early:
-            text.lines.append(f"early{i} = {copy.format(f'{i}, {text.name(node)}')}")
-        for part in self.parts:
-            part.write(text, memory)
-        given = {i: f"arrays[{j}]" if named else "None" for i, j in self.places.written_over}
-        given |= {i: f"{new}[{n}]" for n, (i, _) in enumerate(self.places.fresh)}
-        given |= {i: f"early{i}" for i, _ in self.early}
-        given |= {i: f"{text.name(view)}.copy()" for i, view in self.views}
-        given |= {i: copy.format(f"{i}, {text.name(node)}") for i, node in self.doubles}
-        text.lines.append(f"outputs = [{', '.join(given[i] for i in range(len(given)))}]")
-        for n in self.passing:  # it is the state's from now on
-            text.lines.append(f"{new}[{n}] = {text.name(_NOTHING)}")
-
-    def renew(self) -> None:
-        """Other memory for outputs that somebody still has: that of the call before, if it is free by now."""
-        for n, (slot, shape, dtype) in enumerate(self.made):
-            if getrefcount(self.new[n]) > _LISTED:
-                array, address = self.spare[n]
-                if getrefcount(array) > _LISTED + 1:
-                    array = np.empty(shape, dtype)
-                    address = array.__array_interface__["data"][0]
-                self.spare[n] = self.new[n], self.table[slot]
-                self.new[n], self.table[slot] = array, address
-
-    def copy(self, i: int, node: Node, memory: list[Array]) -> Array:
-        return self.places.memory(node, memory).copy().reshape(self.program.outputs[i].shape)
-
-    def _admit(self, arrays: list[Array], identities: list[int]) -> list[Array]:
-        """Point the table at new inputs: what is not contiguous, or shall be written and cannot be, is copied."""
-        found, seen = list(arrays), self.seen
-        for j in compress(range(len(seen)), map(ne, identities, seen)):
-            array, (shape, dtype) = arrays[j], self.expected[j]
-            if array.shape != shape or array.dtype != dtype:
-                self.program.check(arrays)
-            flags = array.flags
-            if not flags.carray if j in self.states else not (flags.c_contiguous and flags.aligned):
-                found[j] = array = np.array(array, order="C")
-            self.table[j] = array.__array_interface__["data"][0]
-            self.lives[j] = weakref.ref(array, lambda _, j=j: seen.__setitem__(j, 0))  # type: ignore[misc]
-            seen[j] = id(array)
-        return found
-
-
-_NOTHING: Array = np.empty(0)
-_LIST = [np.empty(0)]  # how many refer to an array in a list differs between Python's versions
-_ALONE, _LISTED = next(map(getrefcount, _LIST)), getrefcount(_LIST[0])
 
 
 def _begun(compilation: engine.Compilation, written: Written) -> str:

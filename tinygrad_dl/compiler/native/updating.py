@@ -88,7 +88,7 @@ def _name(source: Any) -> str:
     return source.name if isinstance(source, Slot) else "grad" if isinstance(source, Gradient) else "param"
 
 
-class Part:
+class Update:
     """Some parameters of one kind, and the program that updates them."""
 
     def __init__(self, action: Optimize, members: Sequence[Tensor], rule: Rule) -> None:
@@ -131,14 +131,14 @@ class Step:
     def __init__(self, optimizer: Optimizer, ready: Ready) -> None:
         self.optimizer = weakref.proxy(optimizer)  # whoever keeps the step does not keep the optimizer
         self.actions = Actions()
-        self.parts: list[Part] = []
+        self.parts: list[Update] = []
         for number, members in _kinds(optimizer, ready):
             rule = Rule(optimizer, members[0], optimizer.param_groups[number])
             action = Optimize(self.optimizer, number, members)
             action.undo()
             self.actions.numbers.append(action)
             for i in range(0, len(members), TOGETHER):
-                self.parts.append(Part(action, members[i : i + TOGETHER], rule))
+                self.parts.append(Update(action, members[i : i + TOGETHER], rule))
         self.members = [p for p, _ in ready]
 
     def prepare(self) -> list[tuple[list[Any], list[Array]]]:

@@ -134,8 +134,7 @@ def test_pieces_that_nothing_whole_is_left_of(k: int, registers: None, monkeypat
 @pytest.mark.parametrize("dtype", [F32, F64], ids=str)
 def test_products_of_every_size(dtype: Any, registers: None) -> None:
     """In the form that suits their shape."""
-    shapes = [*SIZES[:5], (64, 64, 128), (64, 128, 64), (64, 64, 10), (10, 64, 64), (256, 784, 10), (1, 64, 128)]
-    shapes += [(70, 500, 100), (37, 41, 300)]
+    shapes = [*SIZES[:5], (64, 128, 64), (64, 64, 10), (10, 64, 64), (256, 784, 10), (1, 64, 128), (37, 41, 300)]
     for number, shape in enumerate(shapes):
         for i, transposed in enumerate(LAYOUTS):
             product = node(shape, transposed, dtype, adds=(number + i) % 2 == 0)

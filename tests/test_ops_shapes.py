@@ -292,7 +292,7 @@ def as_tensors(index):
     return tuple(tg.tensor(i) if isinstance(i, np.ndarray) else i for i in index)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(arrays_with_subscripts(), flag)
 def test_mixed_indexing(pair, with_tensors):
     array, index = pair

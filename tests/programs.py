@@ -122,6 +122,13 @@ _STEPS = [
     lambda a, b: a.T,
     lambda a, b: a.reshape(-1)[:5] if a.size > 4 else a,
     lambda a, b: (a > 0).astype(a.dtype) + b,
+    lambda a, b: np.concatenate([a, b], axis=-1) if a.ndim and b.ndim else a,
+    lambda a, b: a[..., 1::2] + b[..., :-1:2] if a.ndim and b.ndim else a,
+    lambda a, b: np.flip(a, -1) * b if a.ndim else a,
+    lambda a, b: np.exp(-np.abs(a[:3, None] - a[:2]))[..., 0] if a.ndim else b,
+    lambda a, b: a[np.array([0, 2, -1, 0])] if a.ndim and len(a) > 2 else b,
+    lambda a, b: np.pad(a[:2], 1) if a.ndim else b,
+    lambda a, b: (a[:, None] * a[:, :1, None]).sum(axis=(0, 2)) if a.ndim == 2 else b,
 ]
 
 

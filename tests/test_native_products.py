@@ -199,3 +199,61 @@ def test_products_that_something_else_reads_are_not_overwritten(registers: None)
     check(w.program(w(np.add, x, y), x), w.arrays, tolerance=1e-12)
     z = w(MATMUL, w(np.add, a, 2), b)
     check(w.program(w(np.add, z, z), w(np.add, w(RESHAPE, x, shape=(2, 3)), 1)), w.arrays, tolerance=1e-12)
+
+
+# ---- sums of products
+
+
+def added(program: Any, arrays: list[Any], tolerance: float | None = None) -> int:
+    """How many products of a program are added to the memory of others."""
+    return sum(
+        step.shows is not None for step in check(program, arrays, tolerance).plan.order if isinstance(step, Node)
+    )
+
+
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+@pytest.mark.parametrize("shape", [(5, 3, 7), (64, 32, 128), (200, 300, 250), (1, 9, 4)], ids=str)
+def test_sums_of_products_need_no_other_memory(shape: tuple[int, int, int], dtype: Any, registers: None) -> None:
+    """In whatever order, and whichever way their factors lie, if their results lie the same way."""
+    rng, (m, k, n) = np.random.default_rng(0), shape
+    w = Writer()
+    a, c = (w.input(rng.normal(size=(m, k)).astype(dtype)) for _ in range(2))
+    b, d = (w.input(rng.normal(size=(k, n)).astype(dtype)) for _ in range(2))
+    first, second, third = w(MATMUL, a, b), w(MATMUL, c, d), w(MATMUL, a, d)
+    one = w(np.add, third, w(np.add, first, second))
+    turned = [w(TRANSPOSE, x, axes=(1, 0)) for x in (a, b, c, d)]
+    other = w(np.add, w(MATMUL, turned[1], turned[0]), w(MATMUL, turned[3], turned[2]))
+    assert added(w.program(one, w(np.tanh, other)), w.arrays, 2e-5 if dtype == F32 else None) == 3
+
+
+def test_products_that_are_read_otherwise_are_added_up_beside() -> None:
+    rng, w = np.random.default_rng(0), Writer()
+    a, b, c, d = (w.input(rng.normal(size=s)) for s in ((6, 5), (5, 6), (6, 5), (5, 6)))
+    square, other = w(MATMUL, a, b), w(MATMUL, c, d)
+    twice = w(np.add, square, square)  # one product, not two
+    assert added(w.program(twice), w.arrays) == 0
+    assert added(w.program(w(np.add, square, other), square), w.arrays) == 0
+    both = w(np.add, w(MATMUL, a, b), w(MATMUL, c, d))
+    assert added(w.program(both, w(np.add, both, w(MATMUL, a, d))), w.arrays) == 1
+    row = w.input(rng.normal(size=(1, 5)))
+    check(w.program(w(np.add, w(MATMUL, row, b), w(MATMUL, c, d))), w.arrays)
+    third = w(TRANSPOSE, w(MATMUL, c, b), axes=(1, 0))
+    mixed = w(np.add, w(np.add, w(MATMUL, a, d), w(np.exp, w(MATMUL, c, d))), third)
+    check(w.program(mixed, w(np.add, w(MATMUL, a, b), 1.0)), w.arrays)
+
+
+def test_a_weight_that_is_used_again_gathers_its_gradient_in_place() -> None:
+    rng = np.random.default_rng(0)
+    weight, x = rng.normal(size=(6, 6)) / 3, rng.normal(size=(8, 6))
+
+    def slope(x: Any) -> Any:
+        w = tg.tensor(weight, requires_grad=True)
+        h = x
+        for _ in range(4):
+            h = np.tanh(h @ w)
+        return tg.gradients([h.sum()], [w])[0]
+
+    compiled = tg.compile(slope, backend="native")
+    for _ in range(3):
+        np.testing.assert_allclose(compiled(x).numpy(), slope(tg.tensor(x)).numpy(), rtol=1e-12)
+    assert sum(getattr(step, "shows", None) is not None for step in compiled._latest.run.plan.order) == 3

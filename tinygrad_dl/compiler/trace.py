@@ -30,7 +30,7 @@ class Tracer:
         self.makers = {v: step for step in program.body for v in step.outputs}
         self.turned = _turned_products(program)
         self.uses = program.uses()
-        self.products: dict[Value, Node] = {}  # that are read once
+        self.products: dict[Value, int] = {}  # that are read once, and when each is made
 
     def trace(self) -> Graph:
         inputs = [self.fresh("input", v) for v in self.program.inputs]
@@ -117,18 +117,16 @@ class Tracer:
 
     def accumulation(self, step: Instruction, y: Value) -> bool:
         """The sum of two products that nothing else reads: the later one adds to the memory of the earlier."""
-        products = [self.products.get(a) for a in step.inputs]
-        first, second = products if len(products) == 2 else (None, None)
-        if first is None or second is None or first is second or first.layout != second.layout:
+        if len(step.inputs) < 2 or not all(a in self.products and a.shape == y.shape for a in step.inputs):
             return False
-        (_, axes), (_, others) = (self.reads[a] for a in step.inputs)
-        if not all(a is None or (b is not None and self.axes.join(a, b)) for a, b in zip(axes, others, strict=True)):
+        earlier, later = sorted(step.inputs, key=self.products.__getitem__)
+        (first, axes), (second, own) = self.reads[earlier], self.reads[later]
+        if not all(self.axes.join(a, b) for a, b in zip(axes, own, strict=True) if a is not None and b is not None):
             return False
-        first, second = sorted((first, second), key=self.nodes.index)
         second.args = (*second.args, first)
-        self.reads[y] = second, axes
-        if self.uses[y] == 1:
-            self.products[y] = second
+        self.reads[y] = second, own
+        if self.uses.get(y) == 1:
+            self.products[y] = self.products[later]
         return True
 
     def elementwise(self, step: Instruction, y: Value) -> bool:
@@ -226,8 +224,8 @@ class Tracer:
         node.product, flips = located(y.shape, step.inputs[0].shape[-1], *apart)
         if flips:
             node.args = (z, x)
-        if y.ndim == 2 and all(self.uses[v] == 1 for v in {y, made}):
-            self.products[made] = node
+        if y.ndim == 2 and all(self.uses.get(v) == 1 for v in {y, made}):
+            self.products[made] = len(self.nodes)
 
     def operand(self, x: Value) -> tuple[Node, list[int]]:
         """The node in whose memory a factor of a product lies, and its strides there."""

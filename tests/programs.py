@@ -98,7 +98,7 @@ def expression(rng, dtype=np.float64, steps=12):
             a, b = values[i % len(values)], values[j % len(values)]
             try:
                 values.append(_STEPS[step](a, b))
-            except ValueError:  # shapes that do not fit
+            except (ValueError, IndexError):  # shapes that do not fit
                 continue
         return values[len(tensors) :] or [values[0] * 1]
 

@@ -9,7 +9,8 @@ from programs import CALLED, expression, of_row, record
 import tinygrad_dl as tg
 from tinygrad_dl.compiler import passes
 
-PASSES = [passes.lowered, passes.unbroadcast, passes.folded, passes.shared, passes.live, passes.simplify]
+PASSES = [passes.lowered, passes.unbroadcast, passes.batched, passes.joined, passes.folded, passes.shared, passes.live]
+PASSES += [passes.checked_first, passes.simplify]
 
 
 def check(program, arrays, expected, rtol):
@@ -71,6 +72,64 @@ def test_elementwise_operations_broadcast_by_themselves():
 
 def test_what_changes_nothing_goes():
     assert counted(lambda x: [x.T.T * 1 + x.reshape(3, 2).reshape(2, 3).astype(np.float64)], X) == ["add"]
+
+
+def gradient_of(f):
+    def slope(x):
+        t = x.detach()
+        t.requires_grad = True
+        return tg.gradients([f(t)], [t])
+
+    return slope
+
+
+M = np.random.default_rng(0).normal(size=(4, 6))
+
+
+@pytest.mark.parametrize(
+    ("f", "operations"),
+    [
+        (lambda x: sum(np.exp(p * k).sum() for k, p in enumerate(np.split(x, 3, axis=1), 1)), "concatenate"),
+        (lambda x: sum(np.exp(x[t] * t).sum() for t in range(4)), "concatenate"),  # rows without their axis
+        (lambda x: (np.exp(x[..., 4:]).sum() + np.exp(x[:, :-2] * 2).sum()) + np.exp(x).sum(), "concatenate add"),
+        (lambda x: np.exp(x[:, :3]).sum() + np.exp(x[:, 2:] * 2).sum(), "scatter_add scatter_add add"),  # overlap
+        (lambda x: np.exp(x[:, :2]).sum() + np.exp(x[:, 3:] * 2).sum(), "scatter_add scatter_add add"),  # leave a gap
+        (lambda x: np.exp(x[:, :3]).sum() + np.exp(x[:, :3] * 2).sum(), "scatter_add scatter_add add"),  # the same
+        (lambda x: np.exp(x[:2, :3]).sum() + np.exp(x[2:, 3:] * 2).sum(), "scatter_add scatter_add add"),  # corners
+        (lambda x: np.exp(x[:, ::2]).sum() + np.exp(x[:, 1::2] * 2).sum(), "scatter_add scatter_add add"),
+    ],
+)
+def test_sums_of_parts_that_fill_an_array_are_joined(f, operations):
+    slope = gradient_of(f)
+    program, results = record(slope, [M])
+    check(passes.joined(program), [M], results, 1e-13)
+    names = [s.op.name for s in passes.simplify(program).body]
+    assert [n for n in names if n in ("scatter_add", "concatenate", "add")] == operations.split()
+    check(passes.simplify(program), [M], results, 1e-13)
+
+
+def test_a_sum_of_parts_that_is_read_besides_stays():
+    """The sum of two of three, which is a result, too."""
+
+    def f(x):
+        first, second, third = (
+            tg.ops.index.scatter_add(x[:, i], index=(slice(None), i), shape=(4, 3)) for i in range(3)
+        )
+        both = first + second
+        return [both, both + third]
+
+    program, results = record(f, [M])
+    check(passes.simplify(program), [M], results, 0)
+
+
+def test_sums_that_double_take_no_longer_each_time():
+    def f(x):
+        for _ in range(60):
+            x = x + x
+        return [x]
+
+    program, results = record(f, [M])
+    check(passes.joined(program), [M], results, 0)
 
 
 def test_composites_become_basic():

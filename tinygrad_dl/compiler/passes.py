@@ -10,45 +10,24 @@ import numpy as np
 
 from .. import ops
 from ..primitive import Primitive
+from .joining import joined
 from .lowering import basic_name, lower
 from .program import Array, Instruction, Literal, Program, Value, execute
+from .rewriting import Rewriter, instead
 
 FOLDED = 65536  # elements: larger results are not computed in advance
 
 
 def simplify(program: Program) -> Program:
     """Every pass, in order."""
-    for rewrite in (lowered, unbroadcast, batched, folded, shared, live, checked_first):
+    for rewrite in (lowered, unbroadcast, batched, joined, folded, shared, live, checked_first):
         program = rewrite(program)
     return program
 
 
-class _Rewriter:
-    """A new body, and what stands for each old value in it."""
-
-    def __init__(self, program: Program) -> None:
-        self.program, self.body, self.instead = program, list[Instruction](), dict[Value, Any]()
-        self.constants = dict(program.constants)
-
-    def now(self, arg: Value | Literal) -> Any:
-        while isinstance(arg, Value) and arg in self.instead:
-            arg = self.instead[arg]
-        return arg
-
-    def step(self, old: Instruction) -> Instruction:
-        """The instruction with its arguments as they are now."""
-        args = tuple(self.now(a) for a in old.args)
-        return Instruction(old.op, args, old.static, old.outputs, old.line, old.path, old.backward)
-
-    def done(self) -> Program:
-        p = self.program
-        outputs = [self.now(v) for v in p.outputs]
-        return Program(p.inputs, self.constants, self.body, outputs, p.updates)
-
-
 def lowered(program: Program) -> Program:
     """Composite instructions as basic ones."""
-    new = _Rewriter(program)
+    new = Rewriter(program)
     todo = list(reversed(program.body))
     while todo:
         step = new.step(todo.pop())
@@ -73,7 +52,7 @@ _VIEWS: tuple[Primitive, ...] = (ops.reshape, ops.transpose, ops.broadcast_to)
 
 def unbroadcast(program: Program) -> Program:
     """Elementwise operations broadcast by themselves; views and casts that change nothing go."""
-    new = _Rewriter(program)
+    new = Rewriter(program)
     made: dict[Value, Instruction] = {}
     for old in program.body:
         step = new.step(old)
@@ -144,7 +123,7 @@ def _narrow(step: Instruction, made: dict[Value, Instruction]) -> tuple[Value | 
 
 def batched(program: Program) -> Program:
     """A sum of products over a batch is one product, along the batch as well: so is a weight's gradient."""
-    new = _Rewriter(program)
+    new = Rewriter(program)
     made = {v: step for step in program.body for v in step.outputs}
     reads = Counter([*program.outputs, *(v for step in program.body for v in step.inputs)])
     for old in program.body:
@@ -157,17 +136,12 @@ def batched(program: Program) -> Program:
         parts = []
         for x in factors:
             flat = Value((math.prod(x.shape[:-1]), x.shape[-1]), x.dtype)
-            new.body.append(_viewed(old, ops.reshape, new.now(x), flat, shape=flat.shape))
+            new.body.append(instead(old, ops.reshape, [new.now(x)], flat, shape=flat.shape))
             parts.append(flat)
         turned = Value(parts[0].shape[::-1], parts[0].dtype)
-        new.body.append(_viewed(old, ops.transpose, parts[0], turned, axes=(1, 0)))
-        new.body.append(Instruction(ops.matmul, (turned, parts[1]), {}, old.outputs, old.line, old.path, old.backward))
+        new.body.append(instead(old, ops.transpose, parts[:1], turned, axes=(1, 0)))
+        new.body.append(instead(old, ops.matmul, [turned, parts[1]], old.outputs[0]))
     return new.done()
-
-
-def _viewed(old: Instruction, op: Primitive, x: Value, y: Value, **static: Any) -> Instruction:
-    """A view of x that an instruction needs in its place."""
-    return Instruction(op, (x,), static, (y,), old.line, old.path, old.backward)
 
 
 def _batch_factors(total: Instruction, product: Instruction, made: dict[Value, Instruction]) -> list[Value] | None:
@@ -189,7 +163,7 @@ def _batch_factors(total: Instruction, product: Instruction, made: dict[Value, I
 
 def folded(program: Program) -> Program:
     """What depends on constants only is a constant."""
-    new = _Rewriter(program)
+    new = Rewriter(program)
     for old in program.body:
         step = new.step(old)
         known = all(v in new.constants for v in step.inputs)
@@ -204,7 +178,7 @@ def folded(program: Program) -> Program:
 
 def shared(program: Program) -> Program:
     """Equal instructions are run once; equal constants are kept once."""
-    new = _Rewriter(program)
+    new = Rewriter(program)
     arrays: dict[Any, Value] = {}
     for v, array in program.constants.items():
         first = arrays.setdefault((array.shape, array.dtype.str, array.tobytes()), v)

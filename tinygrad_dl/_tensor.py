@@ -16,7 +16,7 @@ from ._conversions import Conversions, to_array
 from ._spelling import ELSEWHERE, Elsewhere
 from .autodiff import propagate
 from .graph import Array, Handle, Leaf, set_result, unshared, wrap
-from .scope import current, taping
+from .scope import compiling, current, taping
 
 
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, name: str | None = None) -> Tensor:
@@ -201,7 +201,8 @@ class Tensor(Conversions):
         """The same value off the graph, without a copy."""
         if (tape := taping()) is not None:
             tape.value(self)  # or the array would be known as the result's alone, which nobody ever assigns to
-        return wrap(self.data)
+        # Elsewhere an array is one tensor's: by it a step that is compiled later knows this one from the other.
+        return wrap(self.data if tape is not None or compiling() else self.data.view())
 
     def assign(self, value: Any) -> Self:
         """Write a new value: the only way in which a tensor's storage changes.

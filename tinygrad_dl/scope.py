@@ -33,7 +33,8 @@ class Path(NamedTuple):
 class Scope:
     """Fields: is the graph recorded; is `checkpoint` running its function a second time (`assign` is
     then a no-op); the running module and its path; the generator of a `random.scope` block; what stands in for
-    the generators that a checkpoint names; the tape of a function that is being compiled."""
+    the generators that a checkpoint names; the tape of a function that is being compiled; is one, even if the tape
+    looks away."""
 
     recording: bool = True
     replaying: bool = False
@@ -42,6 +43,7 @@ class Scope:
     generator: np.random.Generator | None = None
     sources: Callable[[np.random.Generator], np.random.Generator] | None = None
     tape: Any = None
+    compiling: bool = False
 
 
 _SCOPE: ContextVar[Scope] = ContextVar("tinygrad_dl.scope", default=Scope())
@@ -73,6 +75,11 @@ def taping() -> Any:
     return current().tape if observers else None
 
 
+def compiling() -> bool:
+    """Is a function being compiled here?"""
+    return observers > 0 and current().compiling
+
+
 def watching() -> Any:
     """The watch that looks at this thread's values, or None."""
     return _WATCH.get() if observers else None
@@ -88,7 +95,7 @@ def observer() -> Any:
 def written_to(tape: Any) -> Iterator[None]:
     """Run a block whose operations are written to a tape."""
     global observers
-    token = enter(replace(current(), tape=tape))
+    token = enter(replace(current(), tape=tape, compiling=True))
     observers += 1
     try:
         yield

@@ -46,6 +46,7 @@ class Tape:
         self.gradients: dict[Handle, bool] = {}  # whose `.grad` changed; was the old one read before?
         self.without_grad: list[Handle] = []  # read as None: must be None at a later run, too
         self.slots: dict[Tensor, Slot] = {}
+        self.owners: dict[int, Handle] = {}  # of arrays that are read from the state, by identity
         self.origin: Node | None = None  # whose rule runs
         self.start = next_order()  # what is made later is made in the step
 
@@ -61,6 +62,8 @@ class Tape:
         """Know an array as an input that later runs read from a source."""
         value = self.hold(array, value_of(array, name))
         self.feeds.append((value, source))
+        if isinstance(source, State | Slot):
+            self.owners[id(array)] = source.handle()
         return value
 
     def constant(self, array: Array) -> Value:
@@ -76,7 +79,7 @@ class Tape:
         if arg is None or type(arg) in (bool, int, float):
             return arg  # type: ignore[no-any-return]
         if isinstance(arg, Handle):
-            found = self.known.get(id(arg.data))
+            found = self._own(arg) if self._was_state(arg) else self.known.get(id(arg.data))
             if found is None:
                 self.outside.add(arg)
             return found or self.feed(arg.data, State(arg), arg.name)
@@ -85,6 +88,27 @@ class Tape:
         if id(array) not in self.known and owner is not None and owner.data is array:
             return self.value(owner)
         return self.known.get(id(array)) or self.constant(array)
+
+    def _was_state(self, tensor: Handle) -> bool:
+        """Was it state before the step? Rules get their arguments as other handles of the same leaf."""
+        if isinstance(tensor.node, Leaf):
+            return tensor.node.order < self.start and tensor.node.tensor() is tensor
+        return is_state(tensor)
+
+    def _own(self, tensor: Handle) -> Value | None:
+        """What a tensor from outside is known as. Of two that hold one array, the second gets a copy: later runs may
+        find them apart."""
+        if self.owners.get(id(tensor.data), tensor) is not tensor:
+            tensor.data = tensor.data.copy()
+        return self.known.get(id(tensor.data))
+
+    def alias(self, tensor: Handle) -> Array:
+        """Another array that is known as what the tensor is: for one that stands in for another tensor's."""
+        value = self.value(tensor)
+        assert isinstance(value, Value)
+        array = tensor.data.view()
+        self.hold(array, value)
+        return array
 
     def computed(self, array: Array) -> bool:
         """May this array be another one at a later run?"""
@@ -272,7 +296,7 @@ class Tape:
         kept = {k: t for k, t in optimizer.state[p].items() if isinstance(t, Tensor)}
         for name, t in kept.items():
             self.slots[t] = Slot(optimizer, p, name)
-            if id(t.data) not in self.known:
+            if self._own(t) is None:
                 self.feed(t.data, self.slots[t], name)
             self.written.setdefault(t, t.data)
         state = {name: wrap(t.data) for name, t in kept.items()}

@@ -62,7 +62,7 @@ def cuts(loss: Node, target: Node) -> list[Cut]:
         for i, (arg, parent) in enumerate(zip(node.args, node.parents, strict=True)):
             place = node.line, node.primitive, i
             if parent is None and isinstance(arg, np.ndarray) and arg.dtype.kind == "f" and place not in found:
-                found[place] = _cut(node, i, arg, recorded.get(id(arg)), target)
+                found[place] = _cut(node, i, arg, recorded.get(_memory(arg)), target)
     return sorted(found.values(), key=lambda cut: not cut.leads)
 
 
@@ -85,10 +85,14 @@ def _cut(node: Node, position: int, array: Any, twin: Node | None, target: Node)
     return Cut("\n    ".join(lines), leads)
 
 
-def _recorded() -> dict[int, Node]:
-    """The nodes of living tensors by the identity of their arrays."""
+def _recorded() -> dict[Any, Node]:
+    """The nodes of living tensors by the memory of their arrays, which a detached tensor shares."""
     handles = (o for o in gc.get_objects() if issubclass(type(o), Handle) and hasattr(o, "data"))
-    return {id(h.data): h.node for h in handles if h.node is not None}
+    return {_memory(h.data): h.node for h in handles if h.node is not None}
+
+
+def _memory(array: Any) -> tuple[Any, ...]:
+    return array.__array_interface__["data"][0], array.shape, array.strides, array.dtype
 
 
 def origin(code: CodeType, number: int, text: str) -> Iterator[str]:

@@ -16,7 +16,7 @@ from .. import scope as _scope
 from .._source import describe
 from .._tensor import Tensor
 from ..graph import Leaf
-from ..scope import Path, Scope, current, enter, leave
+from ..scope import Path, Scope, current, enter, leave, taping
 from . import state as _state
 from .state import Holder, Parameter, is_buffer, is_parameter, is_state, items, named_state, nearest, walk
 
@@ -36,7 +36,8 @@ class Module(Holder):
         path = self._path
         if path is None or path.parent is not scope.path:
             path = self._path = Path(scope.path, _name_in(scope.module, self), type(self).__name__, ref(self))
-        token = enter(Scope(scope.recording, scope.replaying, self, path, scope.generator, scope.sources, scope.tape))
+        inherited = scope.generator, scope.sources, scope.tape, scope.compiling
+        token = enter(Scope(scope.recording, scope.replaying, self, path, *inherited))
         try:
             return self.forward(*args, **kwargs)
         finally:
@@ -197,9 +198,11 @@ def functional_call(model: Module, state: Mapping[str, Any], *inputs: Any, **kwa
         if first.node is not value.node or not np.array_equal(first.data, value.data, equal_nan=True):
             raise ValueError(f"{who}: {name} has several names; give one value, under one of them")
     own = [(tensor, tensor.data, tensor.node) for tensor in values]
+    tape = taping()
     try:
         for tensor, value in values.items():
-            tensor.data, tensor.node = value.data, value.node
+            data = value.data if tape is None else tape.alias(value)
+            tensor.data, tensor.node = data, value.node
         return model(*inputs, **kwargs)
     finally:
         for tensor, data, node in own:

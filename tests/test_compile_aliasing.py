@@ -127,8 +127,31 @@ def modules(compiled):
     return step, list(net.parameters())
 
 
+def gradients(compiled):
+    """Of two parameters, the same tensor at first; a weight's is the weight itself."""
+    parameters = [nn.Parameter(np.ones(3)) for _ in range(3)]
+    optimizer = optim.SGD(parameters, lr=0.1)
+    for p in parameters[:2]:
+        p.grad = tg.tensor(np.full(3, 2.0)) if p is parameters[0] else parameters[0].grad
+    parameters[2].grad = parameters[2].detach()
+
+    @compiled
+    def update():
+        optimizer.step()
+
+    def step(x):
+        update()
+        for number, p in enumerate(parameters):
+            p.grad = x * number
+        return sum(p.sum() for p in parameters).detach()
+
+    return step, parameters
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("make", [anchored, twins, copies, followed, drawn_back, modules], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "make", [anchored, twins, copies, followed, drawn_back, modules, gradients], ids=lambda f: f.__name__
+)
 def test_tensors_that_share_memory_go_their_own_ways(make, backend):
     (want, expected), (got, state) = both(make, backend)
     np.testing.assert_allclose(got, want, rtol=1e-12)

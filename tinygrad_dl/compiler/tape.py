@@ -46,7 +46,7 @@ class Tape:
         self.gradients: dict[Handle, bool] = {}  # whose `.grad` changed; was the old one read before?
         self.without_grad: list[Handle] = []  # read as None: must be None at a later run, too
         self.slots: dict[Tensor, Slot] = {}
-        self.owners: dict[int, Handle] = {}  # of arrays that are read from the state, by identity
+        self.owners: dict[int, Handle] = {}  # whose value or gradient an array is, by its identity
         self.origin: Node | None = None  # whose rule runs
         self.start = next_order()  # what is made later is made in the step
 
@@ -62,8 +62,8 @@ class Tape:
         """Know an array as an input that later runs read from a source."""
         value = self.hold(array, value_of(array, name))
         self.feeds.append((value, source))
-        if isinstance(source, State | Slot):
-            self.owners[id(array)] = source.handle()
+        if isinstance(source, State | Slot | Gradient):
+            self.owners[id(array)] = source.tensor if isinstance(source, Gradient) else source.handle()
         return value
 
     def constant(self, array: Array) -> Value:
@@ -232,8 +232,11 @@ class Tape:
             self.without_grad.append(tensor)
         else:
             self.gradients[tensor] = True
-            if id(tensor._grad.data) not in self.known:
-                self.feed(tensor._grad.data, Gradient(tensor))
+            grad = tensor._grad
+            if self.owners.get(id(grad.data), tensor) is not tensor:
+                tensor._grad = grad = wrap(grad.data.copy(), grad.node)
+            if id(grad.data) not in self.known:
+                self.feed(grad.data, Gradient(tensor))
 
     def write_grad(self, tensor: Handle) -> None:
         """`.grad` is about to change."""

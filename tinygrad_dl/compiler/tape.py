@@ -20,7 +20,8 @@ from .._tensor import Tensor
 from ..graph import Handle, Leaf, Node, next_order, wrap
 from ..primitive import Fused, Primitive
 from ..scope import current, enter, leave, within
-from .host import Actions, Draw, Gradient, Held, Number, Optimize, Schedule, Slot, State, structure
+from .host import Actions, Draw, Gradient, Schedule, Slot, State
+from .optimizing import Ready, optimize
 from .program import Array, Instruction, Literal, Program, Value, value_of
 from .structure import is_state
 
@@ -79,7 +80,7 @@ class Tape:
         if arg is None or type(arg) in (bool, int, float):
             return arg  # type: ignore[no-any-return]
         if isinstance(arg, Handle):
-            found = self._own(arg) if self._was_state(arg) else self.known.get(id(arg.data))
+            found = self.own_value(arg) if self._was_state(arg) else self.known.get(id(arg.data))
             if found is None:
                 self.outside.add(arg)
             return found or self.feed(arg.data, State(arg), arg.name)
@@ -95,7 +96,7 @@ class Tape:
             return tensor.node.order < self.start and tensor.node.tensor() is tensor
         return is_state(tensor)
 
-    def _own(self, tensor: Handle) -> Value | None:
+    def own_value(self, tensor: Handle) -> Value | None:
         """What a tensor from outside is known as. Of two that hold one array, the second gets a copy: later runs may
         find them apart."""
         if self.owners.get(id(tensor.data), tensor) is not tensor:
@@ -266,51 +267,9 @@ class Tape:
         with hidden():
             schedule.step()
 
-    def optimize(self, optimizer: Any, ready: Sequence[tuple[Tensor, dict[str, Any]]]) -> None:
-        """An optimizer's step: the rule of each parameter runs on Tensors and is written down."""
-        for group in optimizer.param_groups:
-            for p in group["params"]:
-                self.read_grad(p)  # one that has none now may have one later
-        for members, group in _alike(optimizer, ready):
-            number = next(i for i, g in enumerate(optimizer.param_groups) if g is group)  # comparing compares Tensors
-            action = Optimize(optimizer, number, members)
-            self.actions.numbers.append(action)
-            options = self._options(action.options, iter(action.results))
-            for p in members:
-                self._update(optimizer, p, options)
-
-    def _options(self, tree: Any, results: Iterator[Array]) -> Any:
-        """Options as a rule gets them: numbers that may change as tensors, everything else as it is."""
-        if isinstance(tree, dict):
-            return {k: self._options(v, results) for k, v in tree.items()}
-        if isinstance(tree, tuple):
-            return tuple(self._options(v, results) for v in tree)
-        if structure(tree) is not float:
-            return tree
-        held = next(results)
-        number = Number(held.copy())
-        self.weak.add(self.feed(number.data, Held(held)))
-        return number
-
-    def _update(self, optimizer: Any, p: Tensor, options: dict[str, Any]) -> None:
-        self.read_grad(p)
-        self.touch(p)
-        new = wrap(p.data)
-        kept = {k: t for k, t in optimizer.state[p].items() if isinstance(t, Tensor)}
-        for name, t in kept.items():
-            self.slots[t] = Slot(optimizer, p, name)
-            if self._own(t) is None:
-                self.feed(t.data, self.slots[t], name)
-            self.written.setdefault(t, t.data)
-        state = {name: wrap(t.data) for name, t in kept.items()}
-        grad: Any = p._grad
-        with within(recording=False):
-            optimizer.update(new, grad, state, options)
-        for name, t in kept.items():
-            t.data = state[name].data
-        p.data = new.data
-        if isinstance(p.node, Leaf):
-            p.node.overwritten()
+    def optimize(self, optimizer: Any, ready: Ready) -> None:
+        """An optimizer's step."""
+        optimize(self, optimizer, ready)
 
     # the end
 
@@ -345,15 +304,6 @@ class Tape:
 
     def _known(self, array: Array) -> Value:
         return self.known.get(id(array)) or self.constant(array)
-
-
-def _alike(optimizer: Any, ready: Sequence[tuple[Tensor, dict[str, Any]]]) -> Iterator[tuple[list[Tensor], Any]]:
-    """Parameters of one group whose state holds the same numbers share the numbers that follow from them."""
-    clusters: dict[Any, tuple[list[Tensor], Any]] = {}
-    for p, group in ready:
-        numbers = tuple((k, v) for k, v in optimizer.state[p].items() if not isinstance(v, Tensor))
-        clusters.setdefault((id(group), numbers), ([], group))[0].append(p)
-    return iter(clusters.values())
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """gradcheck against seeded bugs, randomness and kinks: each must be caught, and called what it is."""
 
+import itertools
 import re
 
 import numpy as np
@@ -34,8 +35,11 @@ def _counter():
     return f
 
 
+_DRAWN = itertools.cycle(np.random.default_rng(0).permutation(10))  # no two that follow each other are close
+
+
 def _draws(g, _y, _x):
-    return g * (1 + 1e-9 * np.random.default_rng().normal())
+    return g * (1 + 1e-9 * next(_DRAWN))
 
 
 @pytest.mark.parametrize("name", BUGS)

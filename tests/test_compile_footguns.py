@@ -2,6 +2,7 @@
 
 import _thread
 import contextlib
+import random
 import threading
 import time
 
@@ -469,3 +470,18 @@ def test_a_tensor_replaced_before_a_call_that_fails_is_seen_by_the_next(backend)
             f(x, np.array(-1.0))
         assert values(f(x, np.array(1.0))) == [[2 * number] * 2] * 3
     assert len(f.programs) == 1
+
+
+@pytest.mark.parametrize("backend", ["interpreter", "numpy", "native"])
+def test_draws_past_tg_random_are_frozen_and_verify_tells(backend):
+    def frozen(draw):
+        return tg.compile(lambda x: (x + draw()).sum(), backend=backend, verify=1)
+
+    rng = np.random.default_rng(0)
+    for draw in (lambda: rng.normal(size=3), lambda: np.random.rand(3), random.random):  # noqa: NPY002
+        step = frozen(draw)
+        step(np.ones(3))
+        with pytest.raises(RuntimeError, match="differ"):
+            step(np.ones(3))
+    seen = frozen(lambda: tg.random.normal(shape=(3,), rng=rng))
+    assert len({seen(np.ones(3)).item() for _ in range(4)}) == 4

@@ -87,6 +87,12 @@ class Elementwise:
         return self
 
 
+def _weights(shapes: dict[str, tuple[int, int]]) -> dict[str, Array]:
+    """By the number of inputs, which is the second of each shape."""
+    rng = np.random.default_rng(0)
+    return {name: (rng.normal(size=s) / s[1] ** 0.5).astype(np.float32) for name, s in shapes.items()}
+
+
 @dataclass(frozen=True)
 class Transformer:
     """A training step of one block: attention of some heads, and two Linear with gelu between, each behind a layer norm
@@ -99,10 +105,10 @@ class Transformer:
 
     def weights(self) -> dict[str, Array]:
         """Of every Linear, (out, in); all have biases, which start at zero."""
-        rng, n = np.random.default_rng(0), self.width
+        n = self.width
         shapes = dict.fromkeys(("query", "key", "value", "mix"), (n, n))
         shapes |= {"up": (4 * n, n), "down": (n, 4 * n), "classes": (10, n)}
-        return {k: (rng.normal(size=s) / s[1] ** 0.5).astype(np.float32) for k, s in shapes.items()}
+        return _weights(shapes)
 
     def data(self) -> tuple[Array, Array]:
         rng = np.random.default_rng(1)
@@ -125,9 +131,9 @@ class Recurrent:
 
     def weights(self) -> dict[str, Array]:
         """Of the input and of the state, for the gates i, f, g and o, and of the Linear, (out, in)."""
-        rng, n = np.random.default_rng(0), self.units
+        n = self.units
         shapes = {"input": (4 * n, self.inputs), "state": (4 * n, n), "classes": (10, n)}
-        return {k: (rng.normal(size=s) / s[1] ** 0.5).astype(np.float32) for k, s in shapes.items()}
+        return _weights(shapes)
 
     def data(self) -> tuple[Array, Array]:
         rng = np.random.default_rng(1)
@@ -151,9 +157,9 @@ class Letters:
 
     def weights(self) -> dict[str, Array]:
         """The table, and of every Linear, (out, in); these have biases, which start at zero."""
-        rng, n = np.random.default_rng(0), self.before * self.width
+        n = self.before * self.width
         shapes = {"table": (self.letters, self.width), "hidden": (self.hidden, n), "next": (self.letters, self.hidden)}
-        return {k: (rng.normal(size=s) / s[1] ** 0.5).astype(np.float32) for k, s in shapes.items()}
+        return _weights(shapes)
 
     def data(self) -> tuple[Array, Array]:
         rng = np.random.default_rng(1)

@@ -148,3 +148,12 @@ assert "kernel 0" in tg.draw(f).source
 
 def test_llvmlite_need_not_be_there():
     subprocess.run([sys.executable, "-c", WITHOUT], check=True)
+
+
+def test_what_copies_or_looks_up_is_no_work_and_not_numpys():
+    rows = np.array([0, 2, 2])
+    cost = program_of(
+        lambda x, i: np.concatenate([np.pad(x[i], 1), np.flip(x[:1, :])], axis=None), np.ones((4, 3)), rows
+    ).cost()
+    assert (cost.flops, cost.kernels, cost.products, cost.alone) == (0, 0, 0, 0)
+    assert cost.copies == 5  # rows, padding, a slice, the same turned around, the join

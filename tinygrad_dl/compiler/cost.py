@@ -8,6 +8,7 @@ from .. import ops
 from .kernels import Kernels
 from .layout import GETITEM, SCATTER_ADD, SETITEM, is_view
 from .memory import Lifetimes
+from .moves import moves
 from .passes import is_elementwise
 from .program import Instruction, Program, Value
 
@@ -17,10 +18,10 @@ _MOVES = (ops.broadcast_to, ops.copy, GETITEM, SETITEM)
 @dataclass(frozen=True)
 class Cost:
     """rows: of each operation its name, how often it stands in the program, FLOPs, and bytes read and written if each
-    runs alone. kernels, products, copies, alone: into how many fused kernels, matrix products, operations that only
-    copy and operations of NumPy's the native backend puts them; moved: bytes read and written then. peak: bytes of
-    intermediate arrays that are needed at the same time, inputs and outputs apart, if each operation runs alone. Prints
-    as a table."""
+    runs alone. kernels, products, copies, alone: into how many fused kernels, matrix products, operations that copy or
+    look up and operations of NumPy's the native backend puts them; moved: bytes read and written then. peak: bytes of
+    intermediate arrays that are needed at the same time, inputs and outputs apart, if each operation runs alone.
+    Prints as a table."""
 
     rows: list[tuple[str, int, int, int]]
     kernels: int
@@ -74,7 +75,7 @@ def flops(step: Instruction) -> int:
 
     A reduction counts the elements that it takes in, what only moves elements nothing, and an operation that is known
     to NumPy alone one for each element of its largest array."""
-    if is_view(step) or step.op in _MOVES:
+    if is_view(step) or step.op in _MOVES or moves(step):
         return 0
     if step.op is ops.matmul:
         return 2 * step.outputs[0].size * step.inputs[0].shape[-1]

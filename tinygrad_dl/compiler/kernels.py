@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from .axes import Node
 from .fuse import Kernel, fuse
+from .native.checked import is_checked
 from .native.codegen import write_kernel
 from .native.operations import can_lower
 from .native.plan import plan, root
@@ -14,8 +15,8 @@ from .trace import Tracer
 
 
 class Kernels:
-    """found: the kernels. products: how many matrix products stand between them; copies: how many operations that only
-    copy. alone: how many run as NumPy. Nothing is compiled, so llvmlite need not be there."""
+    """found: the kernels. products: how many matrix products stand between them; copies: how many operations that copy
+    or look up. alone: how many run as NumPy. Nothing is compiled, so llvmlite need not be there."""
 
     def __init__(self, program: Program) -> None:
         tracer = Tracer(program, can_lower)
@@ -24,7 +25,7 @@ class Kernels:
         fused = fuse(self.graph)
         self._plan = plan(program, self.graph, fused)
         self.found = [step for step in self._plan.order if isinstance(step, Kernel)]
-        others = [step.kind for step in self._plan.order if isinstance(step, Node)]
+        others = ["move" if is_checked(step) else step.kind for step in self._plan.order if isinstance(step, Node)]
         self.products, self.copies, self.alone = map(others.count, ("gemm", "move", "opaque"))
 
     def members(self) -> list[list[Instruction]]:

@@ -15,11 +15,11 @@ from ...nn import objectives
 from ...ops import index as _index
 from ..axes import Node
 from ..program import Instruction, Value
-from . import engine
 from .calling import Written, function
 from .ir import INDEX, Code, Lanes
 from .operations import KINDS, Register, convert, lanes_of
 
+VECTOR = 32  # bytes of a row that are added at once
 _RANGE = np.iinfo(np.int64)
 
 
@@ -101,7 +101,7 @@ def _added(node: Node) -> Written:
     assert node.instruction is not None
     y, indices = node.instruction.outputs[0], node.instruction.inputs[1]
     code, count, bits = Code(), math.prod(y.shape[1:]), y.dtype.itemsize
-    vector = engine.registers()[0] // bits
+    vector = VECTOR // bits
     code.declares.add("declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
 
     def add(number: str, row: str) -> None:

@@ -237,6 +237,9 @@ def test_products_that_are_read_otherwise_are_added_up_beside() -> None:
     assert added(w.program(both, w(np.add, both, w(MATMUL, a, d))), w.arrays) == 1
     row = w.input(rng.normal(size=(1, 5)))
     check(w.program(w(np.add, w(MATMUL, row, b), w(MATMUL, c, d))), w.arrays)
+    single, factor = (w.input(rng.normal(size=s).astype(F32)) for s in ((6, 5), (5, 6)))
+    assert added(w.program(w(np.add, w(MATMUL, single, factor), w(MATMUL, c, d))), w.arrays) == 0  # other numbers
+    assert added(w.program(w(np.add, w(MATMUL, a, b), w(MATMUL, single, factor))), w.arrays) == 0
     third = w(TRANSPOSE, w(MATMUL, c, b), axes=(1, 0))
     mixed = w(np.add, w(np.add, w(MATMUL, a, d), w(np.exp, w(MATMUL, c, d))), third)
     check(w.program(mixed, w(np.add, w(MATMUL, a, b), 1.0)), w.arrays)

@@ -117,7 +117,8 @@ class Tracer:
 
     def accumulation(self, step: Instruction, y: Value) -> bool:
         """The sum of two products that nothing else reads: the later one adds to the memory of the earlier."""
-        if len(step.inputs) < 2 or not all(a in self.products and a.shape == y.shape for a in step.inputs):
+        alike = [a for a in step.inputs if a in self.products and (a.shape, a.dtype) == (y.shape, y.dtype)]
+        if len(alike) < 2:
             return False
         earlier, later = sorted(step.inputs, key=self.products.__getitem__)
         (first, axes), (second, own) = self.reads[earlier], self.reads[later]

@@ -237,12 +237,18 @@ def test_products_that_are_read_otherwise_are_added_up_beside() -> None:
     assert added(w.program(both, w(np.add, both, w(MATMUL, a, d))), w.arrays) == 1
     row = w.input(rng.normal(size=(1, 5)))
     check(w.program(w(np.add, w(MATMUL, row, b), w(MATMUL, c, d))), w.arrays)
-    single, factor = (w.input(rng.normal(size=s).astype(F32)) for s in ((6, 5), (5, 6)))
-    assert added(w.program(w(np.add, w(MATMUL, single, factor), w(MATMUL, c, d))), w.arrays) == 0  # other numbers
-    assert added(w.program(w(np.add, w(MATMUL, a, b), w(MATMUL, single, factor))), w.arrays) == 0
     third = w(TRANSPOSE, w(MATMUL, c, b), axes=(1, 0))
     mixed = w(np.add, w(np.add, w(MATMUL, a, d), w(np.exp, w(MATMUL, c, d))), third)
     check(w.program(mixed, w(np.add, w(MATMUL, a, b), 1.0)), w.arrays)
+
+
+@pytest.mark.parametrize("dtypes", [(F32, F64), (F64, F32)], ids=str)
+def test_products_of_two_dtypes_share_no_memory(dtypes: tuple[Any, Any]) -> None:
+    rng, w = np.random.default_rng(0), Writer()
+    products = [
+        w(MATMUL, *(w.input(rng.normal(size=shape).astype(dtype)) for shape in ((6, 5), (5, 6)))) for dtype in dtypes
+    ]
+    assert added(w.program(w(np.add, *products)), w.arrays) == 0
 
 
 def test_a_weight_that_is_used_again_gathers_its_gradient_in_place() -> None:

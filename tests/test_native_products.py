@@ -206,9 +206,10 @@ def test_products_that_something_else_reads_are_not_overwritten(registers: None)
 
 def added(program: Any, arrays: list[Any], tolerance: float | None = None) -> int:
     """How many products of a program are added to the memory of others."""
-    return sum(
-        step.shows is not None for step in check(program, arrays, tolerance).plan.order if isinstance(step, Node)
-    )
+    plan = check(program, arrays, tolerance).plan
+    found = [step for step in plan.order if isinstance(step, Node) and step.shows is not None]
+    assert not any(product in plan.lives for product in found)
+    return len(found)
 
 
 @pytest.mark.parametrize("dtype", [F32, F64], ids=str)
@@ -235,6 +236,8 @@ def test_products_that_are_read_otherwise_are_added_up_beside() -> None:
     assert added(w.program(w(np.add, square, other), square), w.arrays) == 0
     both = w(np.add, w(MATMUL, a, b), w(MATMUL, c, d))
     assert added(w.program(both, w(np.add, both, w(MATMUL, a, d))), w.arrays) == 1
+    early, between, late = w(MATMUL, a, b), w(MATMUL, c, b), w(MATMUL, c, d)
+    check(w.program(w(np.add, w(np.add, early, late), between)), w.arrays)  # which is made before the sum is
     row = w.input(rng.normal(size=(1, 5)))
     check(w.program(w(np.add, w(MATMUL, row, b), w(MATMUL, c, d))), w.arrays)
     third = w(TRANSPOSE, w(MATMUL, c, b), axes=(1, 0))

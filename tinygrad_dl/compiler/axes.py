@@ -59,6 +59,13 @@ class Node:
         return [a for a in self.args if isinstance(a, Node)]
 
 
+def root(node: Node) -> Node:
+    """The node whose memory a node's is."""
+    while (shown := node.shows) is not None:
+        node = shown
+    return node
+
+
 @dataclass(slots=True)
 class Graph:
     """nodes: in an order in which they can be computed. outputs: one per output of the program."""

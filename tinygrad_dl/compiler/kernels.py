@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .axes import Node
+from .axes import Node, root
 from .fuse import Kernel, fuse
 from .native.checked import is_checked
 from .native.codegen import write_kernel
 from .native.operations import can_lower
-from .native.plan import plan, root
+from .native.plan import plan
 from .program import Instruction, Program
 from .trace import Tracer
 

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from sys import getrefcount
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from .. import graph, scope
 from .._source import user_line
 from .._tensor import Tensor
-from ..graph import Leaf, next_order, wrap
+from ..graph import Leaf, next_order, unshared, wrap
 from ..scope import watching
 from .host import Changed
+from .program import Array
 from .straight import Straight
 from .structure import put_together
 
@@ -77,12 +78,33 @@ def _state(recorded: Recorded, text: Straight) -> None:
     for i, tensor in recorded.old_gradients:
         text.lines.append(f"g{i} = {text.name(tensor)}._grad")
         text.check(f"g{i} is not None")
+    text.check(*(f"{text.name(tensor)}._grad is not None" for _, _, tensor in recorded.added_to))
 
 
 def _inputs(recorded: Recorded, text: Straight) -> None:
     text.lines.append("arrays = self.arrays")
     text.lines += [f"arrays[{i}] = a{number}" for i, number in recorded.arguments]
     text.lines += [f"arrays[{i}] = g{i}.data" for i, _ in recorded.old_gradients]
+    own = text.name(own_gradient)
+    text.lines += [f"arrays[{j}] = {own}({text.name(tensor)})" for _, j, tensor in recorded.added_to]
+
+
+def own_gradient(tensor: Tensor) -> Array:
+    """The array of its gradient, which a run may write over: a copy, if somebody else has it."""
+    grad = cast(Tensor, tensor._grad)
+    if getrefcount(grad) != _ALONE or grad.node is not None or not unshared(grad) or not grad.data.flags.carray:
+        tensor._grad = grad = wrap(grad.data.copy())
+    return grad.data
+
+
+def _alone() -> int:
+    tensor = wrap(np.empty(1))
+    tensor._grad = wrap(np.empty(1))
+    grad = tensor._grad
+    return getrefcount(grad)
+
+
+_ALONE = _alone()  # how many refer to a gradient there if nobody else does; differs between Python's versions
 
 
 def _draw(recorded: Recorded, text: Straight) -> None:
@@ -114,6 +136,7 @@ def _run(recorded: Recorded, text: Straight) -> None:
     with text.block("else:"):
         if hasattr(run, "write"):  # a quicker way, if most inputs are the same arrays
             moving = [i for i, _ in (*recorded.arguments, *recorded.draws, *recorded.old_gradients)]
+            moving += [j for _, j, _ in recorded.added_to]
             run.write(text, [*moving, *recorded.replaced.values()])
         else:
             text.lines.append(f"outputs = {text.name(run)}(arrays)")
@@ -153,6 +176,10 @@ def _effects(recorded: Recorded, text: Straight) -> None:
             f"if grad is None: {text.name(tensor)}._grad = {text.name(wrap)}(outputs[{i}])",
             f"else: grad.data = outputs[{i}]",
         ]
+    for i, j, tensor in recorded.added_to:
+        if i in recorded.replaced:
+            text.lines.append(f"{text.name(tensor)}._grad.data = outputs[{i}]")
+        text.lines.append(f"arrays[{j}] = None")  # it is nobody else's
 
 
 def _result(recorded: Recorded, text: Straight) -> str:

@@ -292,10 +292,12 @@ class Tape:
                 updates[len(outputs)] = place
             outputs.append(self._known(tensor.data))
             sinks.append(slot or State(tensor))
-        given = {(v, id(s.tensor)) for v, s in self.feeds if isinstance(s, Gradient)}
+        given = {id(s.tensor): i for i, (_, s) in enumerate(self.feeds) if isinstance(s, Gradient)}
         for tensor in self.gradients:
-            g = tensor._grad
-            if g is not None and (self._known(g.data), id(tensor)) not in given:
+            g, at = tensor._grad, given.get(id(tensor))
+            if g is not None and (at is None or self._known(g.data) is not self.feeds[at][0]):
+                if at is not None:
+                    updates[len(outputs)] = at
                 outputs.append(self._known(g.data))
                 sinks.append(Gradient(tensor))
         inputs = [v for v, _ in self.feeds]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .axes import Axes, Axis, Graph, Node, Union, collapsed
+from .axes import Axes, Axis, Graph, Node, Union, collapsed, root
 from .lowering import basic_name
 from .matrix_product import lies, located
 from .moves import moves
@@ -116,19 +116,32 @@ class Tracer:
         return set(self.layout(node))
 
     def accumulation(self, step: Instruction, y: Value) -> bool:
-        """The sum of two products that nothing else reads: the later one adds to the memory of the earlier."""
-        alike = [a for a in step.inputs if a in self.products and (a.shape, a.dtype) == (y.shape, y.dtype)]
-        if len(alike) < 2:
+        """A product that adds to what lies in memory: to an earlier product, or to what the sum replaces, as a gradient
+        does that is kept from run to run. Nothing else reads either of them."""
+        alike = [a for a in step.inputs if (a.shape, a.dtype) == (y.shape, y.dtype)]
+        if len(alike) < 2 or not any(a in self.products for a in alike):
             return False
-        earlier, later = sorted(step.inputs, key=self.products.__getitem__)
+        earlier, later = sorted(alike, key=lambda a: self.products.get(a, -1))
+        if earlier not in self.products and not self.replaces(y, earlier):
+            return False
         (first, axes), (second, own) = self.reads[earlier], self.reads[later]
         if not all(self.axes.join(a, b) for a, b in zip(axes, own, strict=True) if a is not None and b is not None):
             return False
-        second.args = (*second.args, first)
+        start = root(second)
+        if start is not second and first.kind != "input":  # which of them comes first?
+            return False
+        start.args = (*start.args, first)
         self.reads[y] = second, own
         if self.uses.get(y) == 1:
             self.products[y] = self.products[later]
         return True
+
+    def replaces(self, y: Value, x: Value) -> bool:
+        """Is y nothing but the new value of x, which only y is computed from? So nothing can fail once it is known."""
+        alone = self.uses.get(x) == self.uses.get(y) == 1
+        return alone and any(
+            self.program.outputs[i] is y and self.program.inputs[j] is x for i, j in self.program.updates.items()
+        )
 
     def elementwise(self, step: Instruction, y: Value) -> bool:
         dims: list[Axis | None] = [None] * y.ndim

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import groupby
 from typing import Any
 
-from ..axes import Node
+from ..axes import Node, root
 from ..fuse import fuse
 from ..lowering import basic_name
 from ..numpy_backend import build as build_numpy
@@ -27,7 +27,7 @@ from .driver import Tables
 from .moving import write_moves
 from .operations import can_lower
 from .places import Places
-from .plan import Step, plan, root
+from .plan import Step, plan
 from .products import is_ours, write_product
 from .rounds import COARSE, FINE, Round, groups, is_native, share, stretches
 from .running import Calls, Part

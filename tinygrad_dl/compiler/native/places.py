@@ -10,11 +10,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from ..axes import Graph, Node
+from ..axes import Graph, Node, root
 from ..program import Array, Program
 from .calling import Written
 from .memory import ALIGNMENT, aligned, place
-from .plan import Plan, Step, root
+from .plan import Plan, Step
 from .rounds import Round, Task
 
 SMALL = 1024  # bytes of outputs: copies of so few cost less than to look whether somebody still has the last ones
@@ -47,7 +47,7 @@ class Places:
         few = sum(self._bytes(root(output)) for output in self.graph.outputs) <= SMALL
         for i, output in enumerate(self.graph.outputs):
             node = root(output)
-            old = self.plan.overwrites.get(node)
+            old = self.plan.overwrites.get(output if node.kind == "input" else node)
             if old is not None and self.program.updates.get(i) == inputs[old]:
                 self.written_over.append((i, inputs[old]))
             elif old is None and node.kind != "input" and node not in owners and node.layout and not few:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
-from ..axes import Graph, Node
+from ..axes import Graph, Node, root
 from ..fuse import Fused, Kernel
 from ..program import Program
 
@@ -23,13 +23,6 @@ class Plan:
     order: list[Step]
     overwrites: dict[Node, Node]
     lives: dict[Node, tuple[int, int]]
-
-
-def root(node: Node) -> Node:
-    """The node whose memory a node is a view of."""
-    while (shown := node.shows) is not None:
-        node = shown
-    return node
 
 
 def _made(node: Node) -> Node:
@@ -74,9 +67,15 @@ class _Planner:
     def overwrites(self) -> dict[Node, Node]:
         found: dict[Node, Node] = {}
         for i, j in self.program.updates.items():
-            new, old = root(self.graph.outputs[i]), self.graph.inputs[j]
+            output, old = self.graph.outputs[i], self.graph.inputs[j]
+            new = root(output)
+            if output.kind == "gemm" and new is old:  # it is added there, and nothing waits for it
+                found[output] = old
+                for step in self.fallible:
+                    self.after[step].add(self.maker[output])
+                continue
             same = self.program.outputs[i].shape == self.program.inputs[j].shape
-            whole = new is _made(self.graph.outputs[i])
+            whole = new is _made(output)
             if same and whole and new in self.maker and new not in found and self._overwrites(new, old):
                 found[new] = old
         return found
@@ -154,4 +153,5 @@ def plan(program: Program, graph: Graph, fused: Fused) -> Plan:
     for output in graph.outputs:
         if root(output) in lives:
             lives[root(output)] = lives[root(output)][0], len(order)
-    return Plan([planner.steps[i] for i in order], overwrites, {n: s for n, s in lives.items() if n not in overwrites})
+    own = {n: s for n, s in lives.items() if n not in overwrites and n.shows is None}
+    return Plan([planner.steps[i] for i in order], overwrites, own)

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 
-from ..axes import Graph, Node
+from ..axes import Graph, Node, root
 from ..fuse import Kernel, cost
 from .checked import is_checked
-from .plan import Step, reads, root
+from .plan import Step, reads
 
 OPERATIONS = 40_000  # of a kernel in a microsecond, about
 MULTIPLICATIONS = 60_000  # of a matrix product in a microsecond, about

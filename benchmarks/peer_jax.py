@@ -18,6 +18,7 @@ from .peers import (
     SECOND,
     Case,
     Elementwise,
+    Gathering,
     Inference,
     Letters,
     Network,
@@ -83,22 +84,44 @@ def _stateful(step: Callable[..., Any], state: Any, *data: Any) -> Contestant:
     return Contestant(run, _arrays)
 
 
+def _differentiated(network: Network) -> Callable[..., Any]:
+    """Loss, moved statistics, and gradients, of parameters, statistics, inputs, labels and a key."""
+
+    def loss_of(params: Any, stats: Any, x: Any, y: Any, key: Any) -> Any:
+        scores, moved = _forward(params, stats, x, key, network.dropout, training=True)
+        return -jnp.take_along_axis(jax.nn.log_softmax(scores), y[:, None], 1).mean(), moved
+
+    return jax.value_and_grad(loss_of, has_aux=True)
+
+
 def _training(network: Network) -> Contestant:
+    both = _differentiated(network)
+
     def step(state: Any, x: Any, y: Any) -> Any:
         params, stats, first, second, count, key = state
         key, now = jax.random.split(key)
-
-        def loss_of(params: Any) -> Any:
-            scores, moved = _forward(params, stats, x, now, network.dropout, training=True)
-            return -jnp.take_along_axis(jax.nn.log_softmax(scores), y[:, None], 1).mean(), moved
-
-        (loss, moved), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
+        (loss, moved), gradients = both(params, stats, x, y, now)
         params, first, second = _adam_step(params, gradients, first, second, count + 1)
         return (params, moved, first, second, count + 1, key), loss
 
     params, stats = _initial(network)
     state = (params, stats, _zeros(params), _zeros(params), jnp.asarray(0.0), jax.random.key(0))
     return _stateful(step, state, *(jnp.asarray(a) for a in network.data()))
+
+
+def _gathering(network: Network) -> Contestant:
+    both = _differentiated(network)
+    params, stats = _initial(network)
+
+    def step(state: Any, params: Any, x: Any, y: Any) -> Any:
+        before, stats, key = state
+        key, now = jax.random.split(key)
+        (loss, moved), gradients = both(params, stats, x, y, now)
+        gradients = jax.tree.map(jnp.add, before, gradients)
+        return (gradients, moved, key), (loss, gradients[0]["w"][:, 0])
+
+    state = (_zeros(params), stats, jax.random.key(0))
+    return _stateful(step, state, params, *(jnp.asarray(a) for a in network.data()))
 
 
 def _inference(network: Network) -> Contestant:
@@ -209,6 +232,8 @@ def make(variant: str, case: Case) -> Contestant | None:
             return _training(case)
         case Inference(network):
             return _inference(network)
+        case Gathering(network):
+            return _gathering(network)
         case Elementwise():
             return _elementwise(case)
         case Transformer() | Recurrent() | Letters():

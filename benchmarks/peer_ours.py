@@ -10,7 +10,20 @@ import numpy as np
 import tinygrad_dl as tg
 from tinygrad_dl import nn, optim
 
-from .peers import EPS, RATE, Case, Deep, Elementwise, Inference, Letters, Network, Parameters, Recurrent, Transformer
+from .peers import (
+    EPS,
+    RATE,
+    Case,
+    Deep,
+    Elementwise,
+    Gathering,
+    Inference,
+    Letters,
+    Network,
+    Parameters,
+    Recurrent,
+    Transformer,
+)
 from .timing import Contestant
 
 F = nn.functional
@@ -55,6 +68,19 @@ def training(network: Network, compiled: Callable[[Any], Any]) -> tuple[Any, Any
 def _training(network: Network, compiled: Callable[[Any], Any]) -> Contestant:
     step, x, y = training(network, compiled)
     return Contestant(lambda: step(x, y), _arrays)
+
+
+def _gathering(network: Network, compiled: Callable[[Any], Any]) -> Contestant:
+    tg.seed(0)
+    model, (x, y) = _model(network), (tg.tensor(a) for a in network.data())
+
+    @compiled
+    def step(x: Any, y: Any) -> Any:
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        return loss
+
+    return Contestant(lambda: step(x, y), lambda loss: [*_arrays(loss), model[0].weight.grad.numpy()[0]])
 
 
 def _inference(network: Network, compiled: Callable[[Any], Any]) -> Contestant:
@@ -201,6 +227,8 @@ def make(variant: str, case: Case) -> Contestant | None:
             return _training(case, compiled)
         case Inference(network):
             return _inference(network, compiled)
+        case Gathering(network):
+            return _gathering(network, compiled)
         case Elementwise():
             return _elementwise(case, compiled)
         case Transformer() | Recurrent() | Letters():

@@ -9,7 +9,19 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from .peers import EPS, RATE, Case, Elementwise, Inference, Letters, Network, Parameters, Recurrent, Transformer
+from .peers import (
+    EPS,
+    RATE,
+    Case,
+    Elementwise,
+    Gathering,
+    Inference,
+    Letters,
+    Network,
+    Parameters,
+    Recurrent,
+    Transformer,
+)
 from .timing import Contestant
 
 _ATTENTION = ("query", "key", "value")
@@ -142,6 +154,19 @@ def _training(case: Network | Transformer | Recurrent | Letters, variant: str) -
     return Contestant(step, _arrays)
 
 
+def _gathering(network: Network, variant: str) -> Contestant:
+    model = _model(network)
+    x, y = (torch.from_numpy(a) for a in network.data())
+    forward = _compiled(variant, lambda x, y: F.cross_entropy(model(x), y))
+
+    def step() -> Any:
+        loss = forward(x, y)
+        loss.backward()
+        return loss.detach()
+
+    return Contestant(step, lambda loss: [*_arrays(loss), model[0].weight.grad[0].numpy()])
+
+
 def _inference(network: Network, variant: str) -> Contestant:
     model = _model(network).eval()
     x = torch.from_numpy(network.data()[0])
@@ -187,6 +212,8 @@ def make(variant: str, case: Case) -> Contestant | None:
             return _training(case, variant)
         case Inference(network) if variant != "fused":
             return _inference(network, variant)
+        case Gathering(network) if variant != "fused":
+            return _gathering(network, variant)
         case Elementwise() if variant != "fused":
             return _elementwise(case, variant)
         case Parameters():

@@ -70,6 +70,16 @@ class Inference:
 
 
 @dataclass(frozen=True)
+class Gathering:
+    """The gradients of a small batch, added to those of the batches before it."""
+
+    network: Network
+
+    def checked(self) -> Gathering:
+        return Gathering(self.network.checked())
+
+
+@dataclass(frozen=True)
 class Elementwise:
     """Layer norm of gelu(x·w + b) without a matrix product; the mean of its product with an array, and gradients."""
 
@@ -192,13 +202,14 @@ class Deep:
     width: int = 64
 
 
-Case = Network | Inference | Elementwise | Transformer | Recurrent | Letters | Parameters | Deep
+Case = Network | Inference | Gathering | Elementwise | Transformer | Recurrent | Letters | Parameters | Deep
 
 DIGITS = Network((64, 128, 64, 10), 64)
 MIDDLE = Network((784, 512, 256, 10), 128)
 WIDE = Network((784, 2048, 2048, 10), 512)
 SOFTMAX = Network((784, 10), 256, dropout=0.0)
 INFERENCE = Inference(replace(DIGITS, batch=1))
+GATHERING = Gathering(replace(MIDDLE, batch=32))
 ELEMENTWISE = Elementwise(4096, 1024)
 TRANSFORMER = Transformer(16, 64, 128, 4)
 LSTM = Recurrent(32, 10, 28, 64)
@@ -215,6 +226,7 @@ CASES: dict[str, Case] = {
     "transformer block, 16 × 64 × 128, 4 heads": TRANSFORMER,
     "LSTM of 64 units, 32 × 10 × 28": LSTM,
     "letters, 3 rows of 27 × 10, 200 hidden, batch 32": LETTERS,
+    "gathering gradients, 784-512-256-10, batch 32": GATHERING,
 }
 
 COMPILED, EAGER = "tinygrad_dl, compiled", "tinygrad_dl, eager"

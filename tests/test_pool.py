@@ -87,7 +87,7 @@ def test_a_trial_takes_the_quickest_way_until_it_tries_again(monkeypatch):
         now[0] += seconds[way] + (1000 if len(done) == 2 else 0)  # one call is kept waiting
         return number
 
-    monkeypatch.setattr(trial.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(trial, "perf_counter", lambda: now[0])
     tried = trial.Trial(work, ["slow", "quick"])
     both = 2 * trial.TRIES
     assert [tried(i) for i in range(both + trial.USES)] == [*range(both + trial.USES)]
@@ -96,6 +96,28 @@ def test_a_trial_takes_the_quickest_way_until_it_tries_again(monkeypatch):
     for i in range(both + 1):
         tried(i)
     assert done[-both - 1 :] == ["slow", "quick"] * trial.TRIES + ["slow"]
+
+
+def test_a_trial_begins_anew_where_calls_become_slow(monkeypatch):
+    now, seconds, done = [0.0], {"alone": 3.0, "shared": 2.0}, []
+
+    def work(way):
+        done.append(way)
+        now[0] += seconds[way]
+
+    monkeypatch.setattr(trial, "perf_counter", lambda: now[0])
+    tried = trial.Trial(work, ["alone", "shared"])
+    few = trial.USES // trial.AGED
+    for _ in range(2 * trial.TRIES + few):
+        tried()
+    assert done[-few:] == ["shared"] * few
+    seconds["shared"] = 1.01 * trial.SLOW * 2.0 + 1.0  # a busy process has come
+    done.clear()
+    for _ in range(few + 2 * trial.TRIES + 5):
+        tried()
+    assert done[:few] == ["shared"] * few
+    assert done[-5:] == ["alone"] * 5
+    assert done.count("shared") <= few + trial.TRIES
 
 
 def test_one_thread_after_the_other_has_the_pool(monkeypatch):
@@ -186,7 +208,8 @@ def test_tasks_wait_until_those_that_they_need_are_done():
     assert early == []
 
 
-def test_who_has_waited_for_a_helper_does_without_for_a_while():
+def test_who_waits_for_long_sleeps():
+    """So the other one has a core, where a busy process has the second; here both wait for each other in turn."""
     with engine.Compilation() as compilation:
         (address,) = compilation.addresses([pool.dispatch(compilation)])
     helped = with_helpers(1)
@@ -195,19 +218,16 @@ def test_who_has_waited_for_a_helper_does_without_for_a_while():
     @ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p)
     def task(number, _):
         own = threading.get_ident() == main
-        runs[-1].append((number, own))
-        time.sleep(0.01 if own else 0.1)  # the helper comes while this thread works, and takes its time
+        runs.append((number, own))
+        if number < 4:
+            time.sleep(0.2 if own is (number < 2) else 0.01)
 
     dispatch = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)(address)
-    table = np.zeros((2, pool.FIELDS), np.int64)  # neither needs the other
-
-    def run():
-        runs.append([])
-        dispatch(helped.state, 2, ctypes.cast(task, ctypes.c_void_p), table.ctypes.data)
-        assert sorted(number for number, _ in runs[-1]) == [0, 1]
-        return [own for _, own in runs[-1]]
-
-    assert sorted(run()) == [False, True]
-    assert run() == [True, True]
-    time.sleep(1.5e-9 * pool.ALONE)
-    assert sorted(run()) == [False, True]
+    table = np.zeros((5, pool.FIELDS), np.int64)
+    table[:, 0] = 0, 0, 2, 2, 4
+    before = time.process_time()
+    dispatch(helped.state, len(table), ctypes.cast(task, ctypes.c_void_p), table.ctypes.data)
+    assert sorted(number for number, _ in runs) == [*range(len(table))]
+    for pair in ({0, 1}, {2, 3}):
+        assert sorted(own for number, own in runs if number in pair) == [False, True]
+    assert time.process_time() - before < 0.1  # of 0.38 seconds that somebody waits

@@ -1,10 +1,11 @@
 """Threads for the steps of compiled programs: `DISPATCH` runs numbered tasks, on this thread and on helpers.
 
 Whoever comes first takes the next task, and waits until as many are done as it needs: rounds follow each other without
-anybody being called. So the caller finishes alone where no helper shows up, as beside a busy process; where one was
-kept from the task that it had taken, the caller does without helpers for a while. A helper
-spins for a millisecond after its last task and then sleeps: OpenBLAS's own threads, which spin for 30 ms, are not used
-meanwhile, since two spinning pools make a step three times as slow.
+anybody being called. So the caller finishes alone where no helper shows up, as beside a busy process. Where one is kept
+from the task that it has taken, who waits for it sleeps, and so gives it a core: the system moves a thread to a core
+that has nothing to do, but leaves it waiting for tens of milliseconds beside one that spins. A helper spins for a
+millisecond after its last task and then sleeps: OpenBLAS's own threads, which spin for 30 ms, are not used meanwhile,
+since two spinning pools make a step three times as slow.
 """
 
 from __future__ import annotations
@@ -28,16 +29,14 @@ _PAUSE = "llvm.aarch64.hint(i32 1)" if _MACHINE == "aarch64" else "llvm.x86.sse2
 _DECLARES = [
     "declare void @llvm.aarch64.hint(i32)" if _MACHINE == "aarch64" else "declare void @llvm.x86.sse2.pause()",
     "declare i64 @syscall(i64, ...)",
-    "declare i32 @clock_gettime(i32, ptr)",
+    "declare i32 @sched_yield()",
 ]
-SPINS = 20_000  # pauses of 50 ns before a helper sleeps: rounds lie apart, and waking takes as long as a round
-
-PATIENCE = 500_000  # nanoseconds that others may be waited for, besides as long as this thread has worked on it
-ALONE = 30_000_000  # nanoseconds for which this thread does without helpers then: some steps
+WAITS = 4_000  # pauses of 50 ns before whoever waits for others' tasks sleeps
+SPINS = 20_000  # before a helper sleeps: rounds lie apart, and waking takes as long as a round
 
 # The state, by offset: the next task with the number of the round above it (0), tasks that are done (64), how many
-# there are (128), the function (136) and its argument (144), sleepers (192) and what they sleep on (196), whether a
-# round is under way (256), and when helpers are asked again (264). Each on a cache line of its own where several
+# there are (128), the function (136) and its argument (144), sleepers (192) and what they sleep on (196), how many
+# sleep until more is done (200), and whether a round is under way (256). Each on a cache line of its own where several
 # threads write.
 _SIZE = 320
 _OFFSETS = {
@@ -47,11 +46,20 @@ _OFFSETS = {
     "table": 144,
     "sleepers": 192,
     "word": 196,
+    "waiting": 200,
     "busy": 256,
-    "asked": 264,
 }
 _FIELDS = "\n".join(f"  %{name} = getelementptr i8, ptr %state, i64 {n}" for name, n in _OFFSETS.items())
-_SYSTEM = f"call i64 (i64, ...) @syscall(i64 {_FUTEX}, ptr %word"
+_WAIT, _WAKE = 128, 129  # of a futex, which only this process has
+_EVERY = 2**31 - 1
+
+
+def _futex(word: str, verb: int, number: str | int) -> str:
+    """Sleep while the word is the number, or wake so many that do."""
+    return (
+        f"call i64 (i64, ...) @syscall(i64 {_FUTEX}, ptr {word}, i32 {verb}, i32 {number}, ptr null, ptr null, i32 0)"
+    )
+
 
 # Tasks 0 to n - 1 of a function of its number and a table. In its rows of FIELDS numbers the first says how many
 # tasks have to be done before, which are the first so many. Without a state, or if another thread has it, this thread
@@ -63,20 +71,10 @@ entry:
   br i1 %alone, label %serial, label %try
 try:
 {_FIELDS}
-  %mark = alloca i64
   %lock = cmpxchg ptr %busy, i32 0, i32 1 acquire monotonic
   %locked = extractvalue {{i32, i1}} %lock, 1
-  br i1 %locked, label %look, label %serial
-look:
-  %begin = call i64 @NAME.now()
-  %again = load i64, ptr %asked
-  %early = icmp slt i64 %begin, %again
-  br i1 %early, label %skip, label %publish
-skip:
-  store atomic i32 0, ptr %busy release, align 4
-  br label %serial
+  br i1 %locked, label %publish, label %serial
 publish:
-  store i64 %begin, ptr %mark
   %before = load atomic i64, ptr %state monotonic, align 8
   %number = lshr i64 %before, 32
   %following = add i64 %number, 1
@@ -93,7 +91,7 @@ publish:
   br i1 %none, label %claim, label %wake
 wake:
   %ticket = atomicrmw add ptr %word, i32 1 seq_cst
-  %woken = {_SYSTEM}, i32 129, i32 2147483647, ptr null, ptr null, i32 0)
+  %woken = {_futex("%word", _WAKE, _EVERY)}
   br label %claim
 claim:
   %now = load atomic i64, ptr %state acquire, align 8
@@ -109,16 +107,16 @@ run:
   %row = mul i64 %i, {FIELDS}
   %needs.at = getelementptr i64, ptr %argument, i64 %row
   %needs = load i64, ptr %needs.at
-  call void @NAME.wait(ptr %state, i64 %needs, ptr %mark)
+  call void @WAIT(ptr %state, i64 %needs)
   call void %function(i64 %i, ptr %argument)
-  %ran = atomicrmw add ptr %done, i64 1 acq_rel
+  call void @DONE(ptr %state)
   br label %claim
 ready:
-  call void @NAME.wait(ptr %state, i64 %n, ptr %mark)
+  call void @WAIT(ptr %state, i64 %n)
   store atomic i32 0, ptr %busy release, align 4
   ret void
 serial:
-  %j = phi i64 [0, %entry], [0, %try], [0, %skip], [%k, %more]
+  %j = phi i64 [0, %entry], [0, %try], [%k, %more]
   %rest = icmp ult i64 %j, %n
   br i1 %rest, label %more, label %end
 more:
@@ -128,48 +126,51 @@ more:
 end:
   ret void
 }}
+"""
 
-define void @NAME.wait(ptr %state, i64 %needed, ptr %mark) {{
+# Until so many tasks are done.
+_WAITING = f"""define void @NAME(ptr %state, i64 %needed) {{
+entry:
 {_FIELDS}
-  %finished = load atomic i64, ptr %done acquire, align 8
-  %there = icmp uge i64 %finished, %needed
-  br i1 %there, label %leave, label %begin
-begin:
-  %over = call i64 @NAME.now()
   br label %look
 look:
-  %found = load atomic i64, ptr %done acquire, align 8
+  %spins = phi i64 [0, %entry], [%longer, %pause], [0, %slept]
+  %found = load atomic i64, ptr %done seq_cst, align 8
   %all = icmp uge i64 %found, %needed
-  br i1 %all, label %end, label %pause
+  br i1 %all, label %end, label %idle
+idle:
+  %longer = add i64 %spins, 1
+  %tired = icmp ugt i64 %longer, {WAITS}
+  br i1 %tired, label %sleep, label %pause
 pause:
   call void @{_PAUSE}
   br label %look
+sleep:
+  %more = atomicrmw add ptr %waiting, i32 1 seq_cst
+  %low = trunc i64 %found to i32
+  %awake = {_futex("%done", _WAIT, "%low")}
+  br label %slept
+slept:
+  %fewer = atomicrmw sub ptr %waiting, i32 1 seq_cst
+  br label %look
 end:
-  %now = call i64 @NAME.now()
-  %since = load i64, ptr %mark
-  store i64 %now, ptr %mark
-  %waited = sub i64 %now, %over
-  %worked = sub i64 %over, %since
-  %bearable = add i64 %worked, {PATIENCE}
-  %slow = icmp sgt i64 %waited, %bearable
-  br i1 %slow, label %remember, label %leave
-remember:
-  %later = add i64 %now, {ALONE}
-  store i64 %later, ptr %asked
-  br label %leave
-leave:
   ret void
 }}
+"""
 
-define i64 @NAME.now() {{
-  %time = alloca [2 x i64]
-  %read = call i32 @clock_gettime(i32 1, ptr %time)
-  %seconds = load i64, ptr %time
-  %rest.at = getelementptr i64, ptr %time, i64 1
-  %rest = load i64, ptr %rest.at
-  %whole = mul i64 %seconds, 1000000000
-  %nanoseconds = add i64 %whole, %rest
-  ret i64 %nanoseconds
+# Another task is.
+_DONE = f"""define void @NAME(ptr %state) {{
+entry:
+{_FIELDS}
+  %ran = atomicrmw add ptr %done, i64 1 seq_cst
+  %asleep = load atomic i32, ptr %waiting seq_cst, align 4
+  %none = icmp eq i32 %asleep, 0
+  br i1 %none, label %end, label %wake
+wake:
+  %woken = {_futex("%done", _WAKE, _EVERY)}
+  br label %end
+end:
+  ret void
 }}
 """
 
@@ -182,7 +183,7 @@ entry:
 {_BEFORE}
   br label %look
 look:
-  %spins = phi i64 [0, %entry], [%longer, %pause], [0, %run], [0, %slept], [%spins, %take]
+  %spins = phi i64 [0, %entry], [%longer, %pause], [%longer, %yield], [0, %claimed], [0, %slept], [%spins, %take]
   %now = load atomic i64, ptr %state acquire, align 8
   %i = and i64 %now, 4294967295
   %n = load i64, ptr %count
@@ -199,17 +200,9 @@ claimed:
   %row = mul i64 %i, {FIELDS}
   %needs.at = getelementptr i64, ptr %argument, i64 %row
   %needs = load i64, ptr %needs.at
-  br label %wait
-wait:
-  %finished = load atomic i64, ptr %done acquire, align 8
-  %there = icmp uge i64 %finished, %needs
-  br i1 %there, label %run, label %delay
-delay:
-  call void @{_PAUSE}
-  br label %wait
-run:
+  call void @WAIT(ptr %state, i64 %needs)
   call void %function(i64 %i, ptr %argument)
-  %counted = atomicrmw add ptr %done, i64 1 acq_rel
+  call void @DONE(ptr %state)
   br label %look
 idle:
   %longer = add i64 %spins, 1
@@ -217,6 +210,11 @@ idle:
   br i1 %tired, label %sleep, label %pause
 pause:
   call void @{_PAUSE}
+  %part = and i64 %longer, 63
+  %now.and.then = icmp eq i64 %part, 0
+  br i1 %now.and.then, label %yield, label %look
+yield:
+  %yielded = call i32 @sched_yield()
   br label %look
 sleep:
   %more = atomicrmw add ptr %sleepers, i32 1 seq_cst
@@ -225,7 +223,7 @@ sleep:
   %changed = icmp ne i64 %again, %now
   br i1 %changed, label %slept, label %rest
 rest:
-  %awake = {_SYSTEM}, i32 128, i32 %ticket, ptr null, ptr null, i32 0)
+  %awake = {_futex("%word", _WAIT, "%ticket")}
   br label %slept
 slept:
   %fewer = atomicrmw sub ptr %sleepers, i32 1 seq_cst
@@ -285,11 +283,20 @@ def state(wanted: int) -> int:
 def dispatch(compilation: Compilation) -> str:
     """The symbol of the function that shares out tasks; the helpers' is compiled with it."""
     _helper(compilation)
-    return compilation.add(_DISPATCH, _DECLARES)
+    return _add(compilation, _DISPATCH)
 
 
 def _helper(compilation: Compilation) -> str:
-    return compilation.add(_HELP, [*_DECLARES, *engine.CONTROLS])
+    return _add(compilation, _HELP)
+
+
+def _add(compilation: Compilation, text: str) -> str:
+    declares = [*_DECLARES, *engine.CONTROLS]
+    for name, part, types in ("WAIT", _WAITING, "ptr, i64"), ("DONE", _DONE, "ptr"):
+        symbol = compilation.add(part, _DECLARES)
+        text = text.replace(f"@{name}(", f"@{symbol}(")
+        declares.append(f"declare void @{symbol}({types})")
+    return compilation.add(text, declares)
 
 
 @functools.cache

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from statistics import median
+from time import perf_counter
 from typing import Any
 
 TRIES = 15  # of each way
-USES = 5_000  # calls until all ways are tried again: whoever else computes here may have come or gone
+USES = 1_000  # calls until all ways are tried again: whoever else computes here may have come or gone
+SLOW = 1.5  # times what the best way took: such a call counts as
+AGED = 100  # of them
 
 
 class Trial:
@@ -17,22 +19,25 @@ class Trial:
     def __init__(self, function: Callable[..., Any], ways: Sequence[Any]) -> None:
         self.function, self.ways = function, ways
         self.best: Any = ways[0]  # what it is called with for so many calls that are left
-        self.left = 0
+        self.left, self.slow = 0, 0.0
         self.times: list[list[float]] = [[] for _ in ways]
 
     def __call__(self, *rest: Any) -> Any:
-        if self.left:
-            self.left -= 1
-            return self.function(self.best, *rest)
-        times, way = min(zip(self.times, self.ways, strict=True), key=lambda pair: len(pair[0]))
-        start = time.perf_counter()
-        result = self.function(way, *rest)
-        times.append(time.perf_counter() - start)
-        if len(self.times[-1]) == TRIES:
-            self._settle()
+        if self.left <= 0:
+            return self._try(*rest)
+        start = perf_counter()
+        result = self.function(self.best, *rest)
+        self.left -= AGED if perf_counter() - start > self.slow else 1
         return result
 
-    def _settle(self) -> None:
-        medians = [*map(median, self.times)]
-        self.best, self.left = self.ways[medians.index(min(medians))], USES
-        self.times = [[] for _ in self.ways]
+    def _try(self, *rest: Any) -> Any:
+        times, way = min(zip(self.times, self.ways, strict=True), key=lambda pair: len(pair[0]))
+        start = perf_counter()
+        result = self.function(way, *rest)
+        times.append(perf_counter() - start)
+        if len(self.times[-1]) == TRIES:
+            medians = [*map(median, self.times)]
+            least = min(medians)
+            self.best, self.left, self.slow = self.ways[medians.index(least)], USES, SLOW * least
+            self.times = [[] for _ in self.ways]
+        return result

@@ -9,6 +9,7 @@ from scipy import special
 from test_random import plain_words
 
 from tinygrad_dl import random
+from tinygrad_dl.compiler import lowering
 from tinygrad_dl.nn import activations, objectives, transformations
 from tinygrad_dl.nn import functional as F
 from tinygrad_dl.optim import gradients
@@ -138,6 +139,12 @@ OF_X = {"shape": X.shape, "axis": 1, "ignore_index": -100}
 LOSSES = rows(
     (gradients._checked, lambda norm: norm, np.array(3.0)),
     (training._checked, lambda loss: loss, np.array(3.0)),
+    (
+        lowering.bounded,
+        lambda k, size: np.array([i + size * (i < 0) for i in k]),
+        np.array([0, -1, 4, -5]),
+        {"size": 5},
+    ),
     (objectives._safe, lambda k, **_: np.array([max(i, 0) for i in k]), SOME, OF_X),
     (F.nll_loss, nll, X, LABELS),
     (F.nll_loss, nll, X, SOME, WEIGHT),

@@ -113,6 +113,9 @@ STEPS = {
     "batch norm of positions": lambda x, w: NORM(x.reshape(2, 3, 5) * w) * x.reshape(2, 3, 5),
     "slices and joins": lambda x, w: np.concatenate([(x * w)[:, 1:3], (x * w)[:, ::-1]], axis=1) * np.flip(w)[0],
     "rows of a table": lambda x, w: (x * w)[LABELS] * w[LABELS[:5]],
+    "an element of each row": lambda x, w: (x * w)[np.arange(6), LABELS],
+    "an element of each row, as a column": lambda x, w: np.take_along_axis(x * w, LABELS[:, None] - 5, 1) * Y,
+    "one of them as unsigned": lambda x, w: np.exp(x * w)[np.arange(6, dtype=np.uint8), LABELS.astype(np.uint8)],
     "a list of weights": lambda x, w: F.nll_loss(F.log_softmax(x * w), tg.tensor(LABELS), weight=[*CLASSES]),
 }
 
@@ -140,6 +143,83 @@ def test_labels_of_a_step_may_be_tensors_beside_arrays_of_weights():
     for _ in range(3):
         loss = step(X, LABELS)
     assert loss.item() == pytest.approx(F.cross_entropy(model(X), LABELS, weight=CLASSES).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("pick", [lambda s, y: s[np.arange(4), y], lambda s, y: np.take_along_axis(s, y[:, None], 1)])
+@pytest.mark.parametrize("dtype", [np.int64, np.int8, np.uint8])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_element_that_a_row_does_not_have(backend, dtype, pick):
+    """It raises at each run, before anything has changed."""
+    total = nn.Buffer(np.zeros((4, 3)))
+
+    def step(x, y):
+        total.assign(total + x)
+        return pick(np.exp(total), y).sum()
+
+    labels, step = np.array([0, 2, 1, 2]).astype(dtype), tg.compile(step, backend=backend)
+    for _ in range(3):
+        step(np.ones((4, 3)), labels)
+    for wrong in (3, 100, *((-4, -100) if dtype is not np.uint8 else ())):
+        bad = labels.copy()
+        bad[2] = wrong
+        with pytest.raises(IndexError, match=f"index {wrong} is out of bounds for axis 1 with size 3"):
+            step(np.ones((4, 3)), bad)
+    np.testing.assert_array_equal(total.numpy(), np.full((4, 3), 3.0))
+    assert step(np.ones((4, 3)), labels - np.array(3 * (dtype is not np.uint8), dtype)).item() == 4 * np.exp(4.0)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_rows_that_are_an_argument_are_not_taken_for_all_rows(backend):
+    step = tg.compile(lambda x, i, y: np.exp(x)[i, y], backend=backend)
+    x = np.zeros((1, 3))
+    for _ in range(3):
+        assert step(x, np.array([0]), np.array([2])).item() == 1
+    with pytest.raises(IndexError, match="index 1 is out of bounds for axis 0 with size 1"):
+        step(x, np.array([1]), np.array([2]))
+
+
+def test_labels_that_a_loss_has_looked_at_are_not_looked_at_again():
+    w = tg.tensor(np.ones((5, 5)), requires_grad=True)
+
+    @tg.compile
+    def step(x, y):
+        F.cross_entropy(x @ w, y).backward()
+
+    for _ in range(3):
+        step(X, LABELS)
+    assert [s.op.name for s in step.latest.body if s.op.name in ("nll_loss", "getitem")] == ["nll_loss"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_labels_of_one_array_may_be_none_of_another(backend):
+    step = tg.compile(lambda x, y: F.cross_entropy(x, y) + np.exp(x[:, :3])[np.arange(6), y].sum(), backend=backend)
+    for _ in range(3):
+        step(X, LABELS % 3)
+    with pytest.raises(IndexError, match="index 4 is out of bounds for axis 1 with size 3"):
+        step(X, np.array([0, 1, 2, 0, 4, 1]))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_picks_that_are_more_than_one_of_each_row(backend):
+    f = lambda x, y: np.exp(x)[np.arange(6), y[:, None]]
+    step = tg.compile(f, backend=backend)
+    for _ in range(3):
+        np.testing.assert_allclose(step(X, LABELS).numpy(), f(X, LABELS), rtol=1e-6)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_small_integers_count_from_the_end_of_long_rows(backend):
+    x, y = np.arange(800.0).reshape(4, 200), np.array([-1, -128, 5, 127], np.int8)
+    step = tg.compile(lambda x, y: (x * 2)[np.arange(4), y], backend=backend)
+    for _ in range(3):
+        np.testing.assert_array_equal(step(x, y).numpy(), [398, 544, 810, 1454])
+
+
+def test_what_may_fail_comes_before_everything_else():
+    step = tg.compile(lambda x, y: np.take_along_axis(np.exp(x * 2), y[:, None], 1))
+    step(X, LABELS)
+    names = [instruction.op.name for instruction in step.latest.body]
+    assert names.index("getitem") < names.index("exp")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -9,6 +9,7 @@ import pytest
 
 import tinygrad_dl as tg
 from tinygrad_dl import nn, optim
+from tinygrad_dl.compiler import lowering
 from tinygrad_dl.compiler.program import Program
 from tinygrad_dl.nn import objectives
 from tinygrad_dl.ops import index
@@ -70,6 +71,18 @@ def test_rows_of_a_table(shape: tuple[int, ...], dtype: Any) -> None:
         with pytest.raises(IndexError, match=f"index {wrong} is out of bounds for axis 0 with size 7"):
             native([program(indices)[1][0], bad])
     check(*program(indices), parts=None)
+
+
+@pytest.mark.parametrize("n", [1, 7, 8, 29])
+def test_indices_are_counted_from_the_front(n: int) -> None:
+    w = Writer()
+    given = np.random.default_rng(n).integers(-5, 5, n)
+    native = check(w.program(w(np.multiply, w(lowering.bounded, w.input(given), size=5), 3)), w.arrays, parts=None)
+    assert kept_from_numpy(native) == 1
+    np.testing.assert_array_equal(native([given])[0], given % 5 * 3)
+    for wrong in (5, -6, 2**62, -(2**62)):
+        with pytest.raises(IndexError, match=f"index {wrong} is out of bounds for axis 1 with size 5"):
+            native([np.append(given[1:], wrong)])
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.int8, np.bool_, np.longdouble])

@@ -19,7 +19,7 @@ from ..nn import activations, transformations
 from ..ops import index as _index
 from ..ops._arguments import count
 from ..ops.einsum import _einsum as EINSUM
-from ..primitive import Primitive
+from ..primitive import Primitive, primitive
 from ..random import bits
 from ..scope import within, written_to
 from .program import Instruction, Literal, Value
@@ -46,18 +46,36 @@ def _logsumexp(a: Any, axis: Any = None, keepdims: bool = False) -> Any:
     return y if keepdims else y.reshape(np.empty(a.shape, bool).sum(axis=axis).shape)
 
 
+def _bounded(indices: Any, size: int) -> Any:
+    """Indices of as many things, none counted from the end."""
+    wrong = (indices < -size) | (indices >= size)
+    if wrong.any():
+        raise IndexError(f"index {indices[wrong][0]} is out of bounds for axis 1 with size {size}")
+    return np.where(indices < 0, indices + size, indices)
+
+
+bounded = primitive(_bounded, None, name="getitem")
+
+
 def _picked(index: Any, x_shape: Any, indices: Any) -> bool:
-    """Is it one element of each row, by a column of labels behind a column of row numbers?"""
+    """Is it one element of each row, by labels behind the numbers of all rows?"""
     return (
         index == (ARRAY, ARRAY)
         and len(x_shape) == 2
-        and all(i.dtype.kind in "iu" and i.shape == (x_shape[0], 1) for i in indices)
+        and all(i.dtype.kind in "iu" and i.shape in (x_shape[:1], (x_shape[0], 1)) for i in indices)
+        and indices[0].shape == indices[1].shape
+        and _is_iota(indices[0].data)
     )
 
 
-def _columns(rows: int, labels: Any, classes: int) -> Any:
-    """Where in each row its label stands; negative labels count from the end."""
-    own = np.where(np.less(labels, 0), labels + classes, labels)
+def _is_iota(rows: Any) -> bool:
+    """Is it a constant (what stands in for all else has no distances), and counts the rows?"""
+    return 0 not in rows.strides and np.array_equal(rows.reshape(-1), np.arange(rows.size))
+
+
+def _columns(labels: Any, classes: int) -> Any:
+    """Where in each row its label stands."""
+    own = bounded(ops.astype(labels.reshape(-1, 1), dtype=np.int64), size=classes)
     return np.equal(own, np.arange(classes).reshape(1, classes))
 
 
@@ -72,21 +90,18 @@ def _reshaped(index: Any, shape: Any) -> Any:
 def _getitem(x: Any, *indices: Any, index: Any) -> Any:
     if (shape := _reshaped(index, x.shape)) is not None:
         return x.reshape(shape)
-    if not _picked(index, x.shape, indices) or not _is_iota(indices[0]):
+    if not _picked(index, x.shape, indices):
         return NotImplemented
-    return np.sum(np.where(_columns(x.shape[0], indices[1], x.shape[1]), x, 0), axis=1, keepdims=True)
+    y = np.sum(np.where(_columns(indices[1], x.shape[1]), x, 0), axis=1, keepdims=True)
+    return y.reshape(indices[1].shape)
 
 
 def _scatter_add(g: Any, *indices: Any, index: Any, shape: Any) -> Any:
     if _reshaped(index, shape) is not None:
         return g.reshape(shape)
-    if not _picked(index, shape, indices) or g.shape != (shape[0], 1) or not _is_iota(indices[0]):
+    if not _picked(index, shape, indices) or g.shape != indices[1].shape:
         return NotImplemented
-    return np.where(_columns(shape[0], indices[1], shape[1]), g, 0)
-
-
-def _is_iota(rows: Any) -> bool:
-    return bool(np.array_equal(rows.data, np.arange(len(rows.data)).reshape(-1, 1)))
+    return np.where(_columns(indices[1], shape[1]), g.reshape(-1, 1), 0)
 
 
 def _setitem(x: Any, v: Any, *indices: Any, index: Any) -> Any:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from .. import ops
+from ..nn import objectives
 from ..primitive import Primitive
 from .joining import joined
-from .lowering import basic_name, lower
+from .lowering import basic_name, bounded, lower
 from .program import Array, Instruction, Literal, Program, Value, execute
 from .rewriting import Rewriter, instead
 
@@ -83,6 +84,8 @@ def _unchanged(step: Instruction, made: dict[Value, Instruction]) -> Value | Non
     if step.op is ops.transpose and axes_order(step) == list(range(y.ndim)):
         return x
     before = made.get(x)
+    if step.op is bounded and _are_classes(x, made):
+        return x
     if step.op is ops.reshape and before is not None and before.op is ops.reshape:
         step.args = before.args
         return _unchanged(step, {})
@@ -91,6 +94,14 @@ def _unchanged(step: Instruction, made: dict[Value, Instruction]) -> Value | Non
         step.args, step.static = before.args, {"axes": tuple(first[i] for i in second)}
         return _unchanged(step, {})
     return None
+
+
+def _are_classes(x: Value, made: dict[Value, Instruction]) -> bool:
+    """Are these labels as `nll_loss` has looked at them, to pick from what they are classes of?"""
+    step = made.get(x)
+    while step is not None and step.op in (ops.reshape, ops.astype):
+        step = made.get(step.inputs[0])
+    return step is not None and step.op is objectives._safe
 
 
 def axes_order(step: Instruction) -> list[int]:
@@ -212,9 +223,13 @@ def live(program: Program) -> Program:
 def checked_first(program: Program) -> Program:
     """What only NumPy can run, and needs nothing but inputs, comes first: such are checks of arguments, which are to
     fail before a backend has written over anything."""
-    inputs = set(program.inputs)
-
-    def waits(step: Instruction) -> bool:
-        return bool(basic_name(step)) or not step.inputs or not inputs.issuperset(step.inputs)
-
-    return Program(program.inputs, program.constants, sorted(program.body, key=waits), program.outputs, program.updates)
+    given: dict[Value, tuple[Instruction, ...]] = dict.fromkeys(program.inputs, ())  # and inputs in other shapes
+    first: set[Instruction] = set()
+    for step in program.body:
+        if step.inputs and given.keys() >= set(step.inputs):
+            if step.op is ops.reshape:
+                given[step.outputs[0]] = (*given[step.inputs[0]], step)
+            elif not basic_name(step):
+                first.update((step, *(view for v in step.inputs for view in given[v])))
+    body = sorted(program.body, key=lambda step: step not in first)
+    return Program(program.inputs, program.constants, body, program.outputs, program.updates)

@@ -14,6 +14,7 @@ import numpy as np
 from ...nn import objectives
 from ...ops import index as _index
 from ..axes import Node
+from ..lowering import bounded
 from ..program import Instruction, Value
 from .calling import Written, function
 from .ir import INDEX, Code, Lanes
@@ -42,6 +43,8 @@ def _writer(step: Instruction | None) -> Callable[[Node], Written] | None:
     if step.op is objectives._safe:
         fits = all(_RANGE.min <= n <= _RANGE.max for n in _classes(step))
         return _labels if fits and _is_integer(step.inputs[0]) else None
+    if step.op is bounded:
+        return _indices
     if static.get("index") != (_index.ARRAY,) or len(step.inputs) != 2 or not _is_integer(step.inputs[1]):
         return None
     if step.op is _index._getitem:
@@ -64,11 +67,30 @@ def _classes(step: Instruction) -> tuple[int, int]:
 def _labels(node: Node) -> Written:
     """Labels as they are, but 0 where one is not to be counted, as `nll_loss` does."""
     assert node.instruction is not None
+
+    def kept(code: Code, label: str) -> str:
+        return code.select(INDEX, code.icmp("eq", INDEX, label, "%ignored"), 0, label)
+
+    return _looked_at(node, kept, _classes(node.instruction))
+
+
+def _indices(node: Node) -> Written:
+    """Indices as they are counted from the front."""
+    assert node.instruction is not None
+
+    def kept(code: Code, index: str) -> str:
+        return _from_the_front(code, index, "%classes")
+
+    return _looked_at(node, kept, (node.instruction.static["size"], 0))
+
+
+def _looked_at(node: Node, keep: Callable[[Code, str], str], numbers: tuple[int, int]) -> Written:
+    """Integers, each as it is kept, if all of these are classes; numbers: how many there are, and `%ignored`."""
+    assert node.instruction is not None
     code, lanes = Code(), lanes_of(node.dtype, 1)
 
     def look(i: str, largest: list[str]) -> list[str]:
-        whole = _integer(code, node.dtype, "%labels", i)
-        kept = code.select(INDEX, code.icmp("eq", INDEX, whole, "%ignored"), 0, whole)
+        kept = keep(code, _integer(code, node.dtype, "%labels", i))
         kept_at = code.let(f"getelementptr {lanes.type}, ptr %kept, i64 {i}")
         code.do(f"store {lanes.type} {code.cast(INDEX, lanes, kept)}, ptr {kept_at}")
         return [_larger(code, kept, largest[0])]
@@ -76,8 +98,8 @@ def _labels(node: Node) -> Written:
     largest = code.loop("0", "%n", [INDEX], ["0"], look)[0]
     _tell(code, code.icmp("uge", INDEX, largest, "%classes"))  # a negative one is large so
     text = function(["%labels", "%kept", "%found"], ["%n", "%classes", "%ignored"], code.text())
-    numbers = [node.instruction.outputs[0].size, *_classes(node.instruction)]
-    return Written(text, code.declares, [*node.nodes[:1], node], [8], 1, numbers=numbers)
+    counts = [node.instruction.outputs[0].size, *numbers]
+    return Written(text, code.declares, [*node.nodes[:1], node], [8], 1, numbers=counts)
 
 
 def _taken(node: Node) -> Written:
@@ -135,9 +157,7 @@ def _look_up(
     """Do something for each index, told its number and the row that it names, if all of them name one."""
 
     def row(i: str) -> str:
-        whole = _integer(code, dtype, "%indices", i)
-        below = code.icmp("slt", INDEX, whole, 0)
-        return code.select(INDEX, below, code.binary("add", INDEX, whole, "%rows"), whole)
+        return _from_the_front(code, _integer(code, dtype, "%indices", i), "%rows")
 
     largest = code.loop("0", "%n", [INDEX], ["0"], lambda i, found: [_larger(code, row(i), found[0])])[0]
     wrong = code.icmp("uge", INDEX, largest, "%rows")
@@ -161,6 +181,11 @@ def _integer(code: Code, dtype: Any, pointer: str, i: str) -> str:
     address = code.let(f"getelementptr {lanes.type}, ptr {pointer}, i64 {i}")
     given = Register(code.let(f"load {lanes.type}, ptr {address}"), lanes, dtype)
     return convert(code, given, np.dtype(np.int64)).name
+
+
+def _from_the_front(code: Code, index: str, size: str) -> str:
+    """An index that may count from the end."""
+    return code.select(INDEX, code.icmp("slt", INDEX, index, 0), code.binary("add", INDEX, index, size), index)
 
 
 def _larger(code: Code, a: str, b: str) -> str:

@@ -235,3 +235,13 @@ def test_the_mean_of_whole_numbers_is_exactly_numpys(backend):
         np.testing.assert_array_equal(got.numpy(), want)
     if backend == "native":
         assert left_to_numpy(run) == []
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(), (1,), (7, 45), (45, 7)], ids=str)
+def test_angles_of_any_size(shape, dtype):
+    """Also those that the C library is left, in every lane."""
+    x = (RNG.normal(size=shape) * 10.0 ** RNG.integers(-3, 25, shape)).astype(dtype)
+    result, run = compiled(lambda x: np.sin(x) + 2 * np.cos(x) * np.sin(x).sum(), "native", x)
+    np.testing.assert_allclose(result.numpy(), np.sin(x) + 2 * np.cos(x) * np.sin(x).sum(), rtol=1e-4, atol=1e-4)
+    assert left_to_numpy(run) == []

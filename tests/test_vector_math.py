@@ -21,6 +21,7 @@ EDGES = {"float": (-149, 128), "double": (-1074, 1024)}  # exponents of the smal
 SPECIAL = [0.0, -0.0, math.inf, -math.inf, math.nan, 1.0, -1.0]
 LOG = ((0.6, 1.6), (0.999, 1.001), (0, 1000))
 EXP = ((-1, 1), (-0.35, 0.35), (-20, 20), (-110, 95), (-750, 712))
+CIRCLE = ((-1, 1), (-8, 8), (-1e4, 1e4), (-1e9, 1e9))
 FUNCTIONS = {  # name: (in NumPy, in mpmath, intervals to look at closely)
     "exp": (np.exp, mp.exp, EXP),
     "exp2": (np.exp2, lambda x: mp.power(2, x), (*EXP, (-1080, 1030))),
@@ -31,6 +32,8 @@ FUNCTIONS = {  # name: (in NumPy, in mpmath, intervals to look at closely)
     "log1p": (np.log1p, mp.log1p, ((-1, 1), (-0.01, 0.01), (0, 1000))),
     "tanh": (np.tanh, mp.tanh, ((-1, 1), (-10, 10), (-20, 20))),
     "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), lambda x: 1 / (1 + mp.exp(-x)), EXP),
+    "sin": (np.sin, mp.sin, CIRCLE),
+    "cos": (np.cos, mp.cos, CIRCLE),
     "erf": (np.vectorize(math.erf, otypes="d"), mp.erf, ((-1, 1), (-4.1, 4.1), (-6.2, 6.2))),
 }
 every_function = pytest.mark.parametrize("name", FUNCTIONS)
@@ -54,10 +57,12 @@ def module_text(emit, kind, width, count):
     """`map` applies what `emit` appends to `count` arrays of n numbers, n a multiple of the width."""
     code, lanes = Code(), Lanes(kind, width)
     code.label("loop")
-    i = code.let("phi i64 [ 0, %entry ], [ %next, %loop ]")
+    i = code.let("phi i64 [ 0, %entry ], [ %next, %latch ]")
     pointers = [code.let(f"getelementptr {kind}, ptr %{p}, i64 {i}") for p in ["y", *map("x{}".format, range(count))]]
     y = emit(code, lanes, *[code.let(f"load {lanes.type}, ptr {p}, align 4") for p in pointers[1:]])
     code.do(f"store {lanes.type} {y}, ptr {pointers[0]}, align 4")
+    code.do("br label %latch")
+    code.label("latch")
     code.do(f"%next = add i64 {i}, {width}")
     code.do(f"br i1 {code.icmp('slt', Lanes('i64'), '%next', '%n')}, label %loop, label %end")
     parameters = ", ".join(["i64 %n", "ptr %y", *(f"ptr %x{k}" for k in range(count))])
@@ -155,6 +160,20 @@ def test_special_values(name, kind, width):
     assert (np.abs(y[plain] - expected[plain]) <= TOLERANCE * np.spacing(np.abs(expected[plain]))).all()
 
 
+@every_width
+@every_kind
+@pytest.mark.parametrize("name", ["sin", "cos"])
+def test_angles_close_to_quarter_turns(name, kind, width):
+    """Where one of both nearly vanishes, up to the largest that is not left to the C library, and beyond."""
+    turns = np.concatenate([np.arange(1, 300), np.exp2(np.linspace(8, 41, 200)).round()])
+    with mp.workprec(200):
+        x = np.array([float(n * mp.pi / 2) for n in turns]).astype(DTYPES[kind])
+        x = np.concatenate([x, -x])
+        exact = [FUNCTIONS[name][1](mp.mpf(float(a))) for a in x]
+        scale = np.spacing(np.abs(np.array([float(e) for e in exact])).astype(DTYPES[kind]))
+        assert (distances(compiled(name, kind, width)(x), exact) / scale).max() <= TOLERANCE
+
+
 @every_kind
 def test_powers_of_two_are_exact(kind):
     lowest, beyond = EDGES[kind]
@@ -209,7 +228,7 @@ def test_nothing_is_called(name, kind):
     emit = getattr(vector_math, name)
     text = module_text(emit, kind, 16, len(inspect.signature(emit).parameters) - 2)
     declared = {line.split("@llvm.")[1].split(".")[0] for line in text.splitlines() if line.startswith("declare")}
-    assert declared <= {"fma", "fabs", "copysign"}
+    assert declared <= {"fma", "fabs", "copysign", *({name} & {"sin", "cos"})}  # these for large angles
 
 
 CONSTANTS = [0.0, -0.0, 0.1, -1e-45, 1e-310, 3e38, 1e39, -1e300, 2.0**24 + 1, math.pi, math.inf, -math.inf, math.nan]

@@ -19,7 +19,7 @@ STREAMED = 512  # columns from which on a kernel without reductions runs along i
 SEARCHED = 200  # groups, among which a path between two is looked for: the time for a program stays linear
 RECOMPUTED = 12  # operations that are cheaper than writing a value and reading it
 _COSTS = {"divide": 3, "sqrt": 3, "bits": 8, "floor": 1, "rint": 1, "reciprocal": 3} | dict.fromkeys(
-    ("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "tanh", "sigmoid", "erf", "logaddexp"), 30
+    ("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "tanh", "sigmoid", "erf", "logaddexp", "sin", "cos"), 30
 )
 
 

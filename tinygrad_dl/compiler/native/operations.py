@@ -31,7 +31,21 @@ _ARITHMETIC = {"add": "add", "subtract": "sub", "multiply": "mul"}
 _BITWISE = {"logical_and": "and", "logical_or": "or", "logical_xor": "xor"}
 _BITWISE |= {"bitwise_and": "and", "bitwise_or": "or", "bitwise_xor": "xor"}
 _ROUNDING = {"floor": "floor", "ceil": "ceil", "trunc": "trunc", "rint": "rint"}
-_FUNCTIONS = ("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "tanh", "sigmoid", "erf", "logaddexp")
+_FUNCTIONS = (
+    "exp",
+    "exp2",
+    "expm1",
+    "log",
+    "log2",
+    "log10",
+    "log1p",
+    "tanh",
+    "sigmoid",
+    "erf",
+    "logaddexp",
+    "sin",
+    "cos",
+)
 
 
 @dataclass(frozen=True, slots=True)

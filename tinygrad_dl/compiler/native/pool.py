@@ -107,12 +107,12 @@ run:
   %row = mul i64 %i, {FIELDS}
   %needs.at = getelementptr i64, ptr %argument, i64 %row
   %needs = load i64, ptr %needs.at
-  call void @WAIT(ptr %state, i64 %needs)
+  call void @NAME.wait(ptr %state, i64 %needs)
   call void %function(i64 %i, ptr %argument)
-  call void @DONE(ptr %state)
+  call void @NAME.done(ptr %state)
   br label %claim
 ready:
-  call void @WAIT(ptr %state, i64 %n)
+  call void @NAME.wait(ptr %state, i64 %n)
   store atomic i32 0, ptr %busy release, align 4
   ret void
 serial:
@@ -128,8 +128,8 @@ end:
 }}
 """
 
-# Until so many tasks are done.
-_WAITING = f"""define void @NAME(ptr %state, i64 %needed) {{
+# What both have to do: to wait until so many tasks are done, and to say that another one is.
+_SHARED = f"""define void @NAME.wait(ptr %state, i64 %needed) {{
 entry:
 {_FIELDS}
   br label %look
@@ -156,10 +156,8 @@ slept:
 end:
   ret void
 }}
-"""
 
-# Another task is.
-_DONE = f"""define void @NAME(ptr %state) {{
+define void @NAME.done(ptr %state) {{
 entry:
 {_FIELDS}
   %ran = atomicrmw add ptr %done, i64 1 seq_cst
@@ -200,9 +198,9 @@ claimed:
   %row = mul i64 %i, {FIELDS}
   %needs.at = getelementptr i64, ptr %argument, i64 %row
   %needs = load i64, ptr %needs.at
-  call void @WAIT(ptr %state, i64 %needs)
+  call void @NAME.wait(ptr %state, i64 %needs)
   call void %function(i64 %i, ptr %argument)
-  call void @DONE(ptr %state)
+  call void @NAME.done(ptr %state)
   br label %look
 idle:
   %longer = add i64 %spins, 1
@@ -283,20 +281,11 @@ def state(wanted: int) -> int:
 def dispatch(compilation: Compilation) -> str:
     """The symbol of the function that shares out tasks; the helpers' is compiled with it."""
     _helper(compilation)
-    return _add(compilation, _DISPATCH)
+    return compilation.add(_DISPATCH + _SHARED, _DECLARES)
 
 
 def _helper(compilation: Compilation) -> str:
-    return _add(compilation, _HELP)
-
-
-def _add(compilation: Compilation, text: str) -> str:
-    declares = [*_DECLARES, *engine.CONTROLS]
-    for name, part, types in ("WAIT", _WAITING, "ptr, i64"), ("DONE", _DONE, "ptr"):
-        symbol = compilation.add(part, _DECLARES)
-        text = text.replace(f"@{name}(", f"@{symbol}(")
-        declares.append(f"declare void @{symbol}({types})")
-    return compilation.add(text, declares)
+    return compilation.add(_HELP + _SHARED, [*_DECLARES, *engine.CONTROLS])
 
 
 @functools.cache

@@ -5,7 +5,7 @@ No branches, no tables, no calls, but for angles of more than 40,000 turns: what
 fall apart into one call of the C library per lane. NaN, infinities, denormals and the sign of zero come out as NumPy
 has them.
 
-The constants were fitted in 45 and more digits (reweighted least squares, towards the smallest greatest relative
+The constants (`formats.py`) were fitted in 45 and more digits (reweighted least squares, towards the smallest greatest relative
 error), then rounded one after the other, the rest fitted anew after each; those of sin and cos are interpolated at
 Chebyshev's points. Measured, in ulp, against float64 on every 13th float32 and against mpmath on 50,000 and more
 float64: exp, exp2 0.9 (1.0), log 1.1 (1.3), expm1 1.5 (1.9), sin, cos 1.6 (1.5), log1p 1.7 (2.0), log2 2.1 (1.8), log10
@@ -17,113 +17,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from .formats import FORMATS
 from .ir import INDEX, Code, Lanes
 
 _LIFT = 64  # what is denormal is computed 2^64 times as large
 
 
-@dataclass(frozen=True)
-class _Format:
-    """A floating-point format, and what the functions need to know in it."""
-
-    mantissa: int  # how many bits it has, without the implicit one
-    bias: int  # of the exponent
-    ln2: tuple[float, float]  # a number of the format, and what it lacks
-    log10_2: tuple[float, float]
-    exp_range: tuple[float, float]  # beyond, exp is zero and infinite
-    exp: tuple[float, ...]  # (e^r - 1 - r) / r^2 = c0 + c1 r + ... for |r| <= ln2 / 2
-    log: tuple[float, ...]  # (log(1 + f) - f) / f^2 = c0 + c1 f + ... for 1 + f in [sqrt(1/2), sqrt(2)]
-    erfc: tuple[float, ...]  # -log(erfc(x)) / x = c0 + c1 x + ... for x <= erf_end
-    erf_end: float  # from here on erf is 1
-    half_pi: tuple[float, float, float]  # a number of the format, what it lacks, and what both lack
-    sin: tuple[float, ...]  # (sin(r) - r) / r^3 = c0 + c1 r^2 + ... for |r| <= pi / 4
-    cos: tuple[float, ...]  # (cos(r) - 1 + r^2 / 2) / r^4, likewise
-    turns_end: float  # up to here an angle less its quarter turns is exact, but for the last bits
-
-    @property
-    def shifter(self) -> float:
-        """Added to a small number, it leaves the nearest integer in the lowest bits."""
-        return 1.5 * 2.0**self.mantissa
-
-    @property
-    def exponent_zero(self) -> float:
-        """The number whose lowest bits are the biased exponent 0."""
-        return 2.0**self.mantissa + self.bias
-
-    @property
-    def root_half(self) -> int:
-        """The bits of sqrt(1/2), nearly."""
-        return int((self.bias - 2 + math.sqrt(2)) * 2.0**self.mantissa)
-
-
-_FORMATS = {
-    "float": _Format(
-        mantissa=23,
-        bias=127,
-        ln2=(0.6931471824645996, -1.904654290582768e-09),
-        log10_2=(0.3010300099849701, -1.432098889689837e-08),
-        exp_range=(-104.0, 89.0),
-        exp=(0.49999997, 0.16666545, 0.0416675, 0.0083664, 0.0013864866),
-        log=(-0.4999999, 0.3333395, -0.25001788, 0.19962056, -0.16570017, 0.14917818, -0.143097, 0.08736853),
-        erfc=(
-            *(1.1283792, 0.6366153, 0.10282762, -0.019376459, 0.0003145214, 0.0011376588, -0.0003166774),
-            *(2.2370266e-05, 2.0643597e-06),
-        ),
-        erf_end=4.0,
-        half_pi=(1.5707963705062866, -4.371138828673793e-08, -1.7151245100058819e-15),
-        sin=(-0.16666664, 0.0083327005, -0.00019577722),
-        cos=(0.041666664, -0.0013888255, 2.453775e-05),
-        turns_end=2.0**18,
-    ),
-    "double": _Format(
-        mantissa=52,
-        bias=1023,
-        ln2=(0.6931471805599453, 2.3190468138462996e-17),
-        log10_2=(0.3010299956639812, -2.8037281277851704e-18),
-        exp_range=(-746.0, 710.0),
-        exp=(
-            *(0.5000000000000006, 0.1666666666666661, 0.041666666666573766, 0.00833333333337613),
-            *(0.0013888888932325966, 0.0001984126974816228, 2.480150450319083e-05, 2.7557381397809315e-06),
-            *(2.762630800495856e-07, 2.5062085546086347e-08),
-        ),
-        log=(
-            *(-0.4999999999999997, 0.3333333333332809, -0.2500000000001281, 0.20000000001742627),
-            *(-0.16666666666208477, 0.1428571408706366, -0.12499999833391157, 0.1111112202521743),
-            *(-0.10000018065898693, 0.09090583017549803, -0.08332554360279183, 0.07697716967984972),
-            *(-0.0716023644620535, 0.06621525723973226, -0.06041235138000811, 0.05974093580673967),
-            *(-0.06787074430496233, 0.06323538908441324, -0.02828619490441524),
-        ),
-        erfc=(
-            *(1.1283791670955126, 0.6366197723675898, 0.10277260330135794, -0.019128446993827788),
-            *(-0.00020919484671877076, 0.0016962076247390657, -0.0005901322367284976, 2.590390449430685e-05),
-            *(6.442183311858345e-05, -2.957803793276441e-05, 3.1728731792422747e-06, 3.1295642106131575e-06),
-            *(-2.0343277296528094e-06, 5.687108953974182e-07, -1.0675712864513097e-08, -6.617702887277814e-08),
-            *(3.4736462618055724e-08, -1.0814246627150769e-08, 2.3690944467543723e-09, -3.7743972315473537e-10),
-            *(4.317800060442099e-11, -3.3772945338884045e-12, 1.6213221584516328e-13, -3.607116109645576e-15),
-        ),
-        erf_end=5.95,
-        half_pi=(1.5707963267948966, 6.123233995736766e-17, -1.4973849048591833e-33),
-        sin=(
-            *(-0.16666666666666663, 0.008333333333330428, -0.00019841269835985584),
-            *(2.7557315709635293e-06, -2.505105158684691e-08, 1.5912461499839467e-10),
-        ),
-        cos=(
-            *(0.041666666666666664, -0.001388888888888707, 2.4801587298282115e-05),
-            *(-2.755731702592346e-07, 2.0876096058995368e-09, -1.1379086634729478e-11),
-        ),
-        turns_end=2.0**40,
-    ),
-}
-
-
 def exp(code: Code, lanes: Lanes, x: str) -> str:
-    return _exp_to_high(code, lanes, _at_most(code, lanes, x, _FORMATS[lanes.kind].exp_range[1]))
+    return _exp_to_high(code, lanes, _at_most(code, lanes, x, FORMATS[lanes.kind].exp_range[1]))
 
 
 def exp2(code: Code, lanes: Lanes, x: str) -> str:
-    form = _FORMATS[lanes.kind]
+    form = FORMATS[lanes.kind]
     x = _at_least(code, lanes, _at_most(code, lanes, x, form.bias + 2.0), -(form.bias + form.mantissa + 1.0))
     shifted = code.fadd(lanes, x, form.shifter)
     rest = code.fsub(lanes, x, code.fsub(lanes, shifted, form.shifter))
@@ -132,7 +38,7 @@ def exp2(code: Code, lanes: Lanes, x: str) -> str:
 
 
 def expm1(code: Code, lanes: Lanes, x: str) -> str:
-    form = _FORMATS[lanes.kind]
+    form = FORMATS[lanes.kind]
     held = _at_least(code, lanes, _at_most(code, lanes, x, form.exp_range[1]), -2.0 * form.mantissa)
     shifted, n, rest = _reduced(code, lanes, held)
     p = _expm1_of_rest(code, lanes, rest)
@@ -157,7 +63,7 @@ def tanh(code: Code, lanes: Lanes, x: str) -> str:
 
 def erf(code: Code, lanes: Lanes, x: str) -> str:
     """expm1(log(erfc(|x|))), but for its sign: as close where erf is small as where it is nearly 1."""
-    form = _FORMATS[lanes.kind]
+    form = FORMATS[lanes.kind]
     size = _at_most(code, lanes, code.fabs(lanes, x), form.erf_end)
     first, *rest = (-c for c in form.erfc)
     p = code.fmul(lanes, code.fmul(lanes, size, size), _polynomial(code, lanes, rest, size))
@@ -177,7 +83,7 @@ def log2(code: Code, lanes: Lanes, x: str) -> str:
 
 def log10(code: Code, lanes: Lanes, x: str) -> str:
     e, f = _split(code, lanes, x)
-    high, low = _FORMATS[lanes.kind].log10_2
+    high, low = FORMATS[lanes.kind].log10_2
     rest = code.fmul(lanes, _log_of_rest(code, lanes, f), 1 / math.log(10))
     y = code.fma(lanes, e, high, code.fma(lanes, e, low, rest))
     return _log_at_edges(code, lanes, x, y)
@@ -210,7 +116,7 @@ def cos(code: Code, lanes: Lanes, x: str) -> str:
 def _circular(code: Code, lanes: Lanes, x: str, name: str) -> str:
     """By n = rint(x / (pi / 2)), whose last two bits say which of both it is and its sign, and x - n pi / 2. Where any
     angle has too many turns for that, the C library computes all of them."""
-    form, ints = _FORMATS[lanes.kind], lanes.ints
+    form, ints = FORMATS[lanes.kind], lanes.ints
     shifted = code.fma(lanes, x, 2 / math.pi, form.shifter)
     n = code.fsub(lanes, shifted, form.shifter)
     rest = x
@@ -230,7 +136,7 @@ def _circular(code: Code, lanes: Lanes, x: str, name: str) -> str:
 
 def _by_the_library(code: Code, lanes: Lanes, x: str, y: str, name: str) -> str:
     """y, or what the C library has, one lane after the other, if any angle is too large."""
-    large = code.fcmp("ogt", lanes, code.fabs(lanes, x), _FORMATS[lanes.kind].turns_end)
+    large = code.fcmp("ogt", lanes, code.fabs(lanes, x), FORMATS[lanes.kind].turns_end)
     one = Lanes(lanes.kind)
     if lanes.width == 1:
         count = code.select(INDEX, large, 1, 0)
@@ -265,7 +171,7 @@ def _polynomial(code: Code, lanes: Lanes, coefficients: Sequence[float], x: str)
 
 def _reduced(code: Code, lanes: Lanes, x: str) -> tuple[str, str, str]:
     """n = rint(x / ln2) in the lowest bits of a number, n, and x - n ln2."""
-    form = _FORMATS[lanes.kind]
+    form = FORMATS[lanes.kind]
     shifted = code.fma(lanes, x, 1 / math.log(2), form.shifter)
     n = code.fsub(lanes, shifted, form.shifter)
     high, low = form.ln2
@@ -275,13 +181,13 @@ def _reduced(code: Code, lanes: Lanes, x: str) -> tuple[str, str, str]:
 def _power_of_two(code: Code, lanes: Lanes, shifted: str, exponent: str | int) -> str:
     """2^(n + exponent), where that is a normal number; the exponent comes biased and in its place."""
     ints = lanes.ints
-    n = code.binary("shl", ints, code.bitcast(lanes, ints, shifted), _FORMATS[lanes.kind].mantissa)
+    n = code.binary("shl", ints, code.bitcast(lanes, ints, shifted), FORMATS[lanes.kind].mantissa)
     return code.bitcast(ints, lanes, code.binary("add", ints, n, exponent))
 
 
 def _exp_to_high(code: Code, lanes: Lanes, x: str) -> str:
     """exp where x is no greater than the upper end of its range."""
-    form = _FORMATS[lanes.kind]
+    form = FORMATS[lanes.kind]
     x = _at_least(code, lanes, x, form.exp_range[0])
     shifted, _, rest = _reduced(code, lanes, x)
     small = code.fcmp("olt", lanes, x, (4 - form.bias) * math.log(2))
@@ -290,7 +196,7 @@ def _exp_to_high(code: Code, lanes: Lanes, x: str) -> str:
 
 def _exp_of_parts(code: Code, lanes: Lanes, shifted: str, rest: str, small: str) -> str:
     """2^n e^rest, rounded once where it is denormal: `small` says where n is low and makes a detour."""
-    form = _FORMATS[lanes.kind]
+    form = FORMATS[lanes.kind]
     doubled = [2 * c for c in (1.0, 1.0, *form.exp)]  # the power is halved: 2^n may be infinite where the result is not
     exponents = [(form.bias - 1 + lift) << form.mantissa for lift in (_LIFT, 0)]
     power = _power_of_two(code, lanes, shifted, code.select(lanes.ints, small, *exponents))
@@ -299,13 +205,13 @@ def _exp_of_parts(code: Code, lanes: Lanes, shifted: str, rest: str, small: str)
 
 
 def _expm1_of_rest(code: Code, lanes: Lanes, rest: str) -> str:
-    p = _polynomial(code, lanes, _FORMATS[lanes.kind].exp, rest)
+    p = _polynomial(code, lanes, FORMATS[lanes.kind].exp, rest)
     return code.fma(lanes, code.fmul(lanes, rest, rest), p, rest)
 
 
 def _expm1_below_zero(code: Code, lanes: Lanes, x: str) -> str:
     """expm1 for x <= 0, without the sign of zero."""
-    form = _FORMATS[lanes.kind]
+    form = FORMATS[lanes.kind]
     shifted, _, rest = _reduced(code, lanes, _at_least(code, lanes, x, -2.0 * form.mantissa))
     power = _power_of_two(code, lanes, shifted, form.bias << form.mantissa)
     return code.fma(lanes, power, _expm1_of_rest(code, lanes, rest), code.fsub(lanes, power, 1.0))
@@ -313,7 +219,7 @@ def _expm1_below_zero(code: Code, lanes: Lanes, x: str) -> str:
 
 def _split(code: Code, lanes: Lanes, x: str) -> tuple[str, str]:
     """(e, f) with x = 2^e (1 + f) and 1 + f in [sqrt(1/2), sqrt(2)], for positive and finite x."""
-    form = _FORMATS[lanes.kind]
+    form = FORMATS[lanes.kind]
     lift = form.mantissa + 1
     small = code.fcmp("olt", lanes, x, 2.0 ** (1 - form.bias))
     scaled = _scaled_bits(code, lanes, code.select(lanes, small, code.fmul(lanes, x, 2.0**lift), x))
@@ -325,26 +231,26 @@ def _split(code: Code, lanes: Lanes, x: str) -> tuple[str, str]:
 
 def _scaled_bits(code: Code, lanes: Lanes, x: str) -> str:
     """The bits of x / sqrt(1/2), as far as the exponent goes."""
-    form = _FORMATS[lanes.kind]
+    form = FORMATS[lanes.kind]
     offset = (form.bias << form.mantissa) - form.root_half
     return code.binary("add", lanes.ints, code.bitcast(lanes, lanes.ints, x), offset)
 
 
 def _exponent(code: Code, lanes: Lanes, scaled: str, zero: str | float) -> str:
     """The exponent as a number; the conversion of 64-bit integers is slow or missing on many processors."""
-    form, ints = _FORMATS[lanes.kind], lanes.ints
+    form, ints = FORMATS[lanes.kind], lanes.ints
     lowest = code.binary("lshr", ints, scaled, form.mantissa)
     number = code.binary("or", ints, lowest, (form.bias + form.mantissa) << form.mantissa)
     return code.fsub(lanes, code.bitcast(ints, lanes, number), zero)
 
 
 def _log_of_rest(code: Code, lanes: Lanes, f: str) -> str:
-    p = _polynomial(code, lanes, _FORMATS[lanes.kind].log, f)
+    p = _polynomial(code, lanes, FORMATS[lanes.kind].log, f)
     return code.fma(lanes, code.fmul(lanes, f, f), p, f)
 
 
 def _log_of_parts(code: Code, lanes: Lanes, e: str, f: str) -> str:
-    ln2 = _FORMATS[lanes.kind].ln2[0]  # what it lacks is 0.05 ulp of the result in float32, 0.3 in float64
+    ln2 = FORMATS[lanes.kind].ln2[0]  # what it lacks is 0.05 ulp of the result in float32, 0.3 in float64
     return code.fma(lanes, e, ln2, _log_of_rest(code, lanes, f))
 
 
@@ -357,7 +263,7 @@ def _log_at_edges(code: Code, lanes: Lanes, x: str, y: str) -> str:
 
 def _log_above_one(code: Code, lanes: Lanes, x: str, above: str) -> str:
     """log1p for finite x > -1, and above = 1 + x rounded, which has the exponent: f = 2^-e x + (2^-e - 1)."""
-    form, ints = _FORMATS[lanes.kind], lanes.ints
+    form, ints = FORMATS[lanes.kind], lanes.ints
     scaled = _scaled_bits(code, lanes, above)
     field = code.binary("and", ints, scaled, -1 << form.mantissa)
     inverse = code.binary("sub", ints, (2 * form.bias + 2) << form.mantissa, field)  # of 2^(e - 2), normal for all e

@@ -5,11 +5,11 @@ No branches, no tables, no calls, but for angles of more than 40,000 turns: what
 fall apart into one call of the C library per lane. NaN, infinities, denormals and the sign of zero come out as NumPy
 has them.
 
-The constants (`formats.py`) were fitted in 45 and more digits (reweighted least squares, towards the smallest greatest relative
-error), then rounded one after the other, the rest fitted anew after each; those of sin and cos are interpolated at
-Chebyshev's points. Measured, in ulp, against float64 on every 13th float32 and against mpmath on 50,000 and more
-float64: exp, exp2 0.9 (1.0), log 1.1 (1.3), expm1 1.5 (1.9), sin, cos 1.6 (1.5), log1p 1.7 (2.0), log2 2.1 (1.8), log10
-2.4 (3.0), sigmoid 2.3 (2.0), erf 2.4 (1.7), tanh 2.5 (2.5).
+The constants (`formats.py`) were fitted in 45 and more digits (reweighted least squares, towards the smallest greatest
+relative error), then rounded one after the other, the rest fitted anew after each; those of sin and cos are
+interpolated at Chebyshev's points. Measured, in ulp, against float64 on every 13th float32 and against mpmath on 50,000
+and more float64: exp, exp2 0.9 (1.0), log 1.1 (1.3), expm1 1.5 (1.9), sin, cos 1.6 (1.5), log1p 1.7 (2.0), log2 2.1
+(1.8), log10 2.4 (3.0), sigmoid 2.3 (2.0), erf 2.4 (1.7), tanh 2.5 (2.5).
 They need a processor with fused multiply-add.
 """
 

@@ -69,10 +69,12 @@ class _Planner:
         for i, j in self.program.updates.items():
             output, old = self.graph.outputs[i], self.graph.inputs[j]
             new = root(output)
-            if output.kind == "gemm" and new is old:  # it is added there, and nothing waits for it
+            if output.kind == "gemm" and new is old:  # products are added there, and nothing else waits for them
                 found[output] = old
-                for step in self.fallible:
-                    self.after[step].add(self.maker[output])
+                while (added := output.shows) is not None:
+                    for step in self.fallible:
+                        self.after[step].add(self.maker[output])
+                    output = added
                 continue
             same = self.program.outputs[i].shape == self.program.inputs[j].shape
             whole = new is _made(output)

@@ -1,5 +1,7 @@
 """Gradients that are kept from call to call: added to where they lie, unless somebody else has them."""
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -30,6 +32,18 @@ def recurrent(uses, passes):
 
 
 X, Y = NORMAL(size=(8, 12)), np.arange(8) % 5
+ONES = np.ones((1, 4))
+
+
+def counting(backend):
+    """A weight, and a step that adds one to each element of its gradient when it is called with `ONES`."""
+    w = tg.tensor(np.ones((4, 3)), requires_grad=True)
+
+    @tg.compile(backend=backend)
+    def step(x):
+        (x @ w).sum().backward()
+
+    return step, w
 
 
 @pytest.mark.parametrize(("uses", "passes"), [(1, 1), (2, 1), (3, 1), (1, 2), (2, 2)])
@@ -79,18 +93,12 @@ def test_products_add_to_them(shape):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_what_somebody_has_of_them_keeps_its_values(backend):
-    w = tg.tensor(np.ones((4, 3)), requires_grad=True)
-
-    @tg.compile(backend=backend)
-    def step(x):
-        (x @ w).sum().backward()
-
-    x = np.ones((1, 4))
+    step, w = counting(backend)
     for take in (lambda g: g, lambda g: g.data, lambda g: g.data[1:], lambda g: g.numpy(), lambda g: g.detach()):
         w.grad = None
         found = []
         for times in range(1, 7):
-            step(x)
+            step(ONES)
             found.append((times, take(w.grad)))
         for times, kept in found:
             np.testing.assert_array_equal(np.asarray(kept), np.full(np.shape(kept), times))
@@ -173,7 +181,7 @@ def test_a_step_that_gives_its_gradient(backend, results, expected):
         return results(old, w.grad)
 
     for times in range(5):
-        np.testing.assert_array_equal(step(np.ones((1, 4))).numpy(), np.full((4, 3), expected(times)))
+        np.testing.assert_array_equal(step(ONES).numpy(), np.full((4, 3), expected(times)))
         np.testing.assert_array_equal(w.grad.numpy(), np.full((4, 3), times + 1))
 
 
@@ -198,15 +206,9 @@ def test_one_that_has_a_graph_is_only_its_value(backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_gradients_that_are_replaced_or_turned_between_calls(backend):
-    w = tg.tensor(np.ones((4, 3)), requires_grad=True)
-
-    @tg.compile(backend=backend)
-    def step(x):
-        (x @ w).sum().backward()
-
-    x = np.ones((1, 4))
+    step, w = counting(backend)
     for _ in range(4):
-        step(x)
+        step(ONES)
     for change in (
         lambda: np.zeros((4, 3)),
         lambda: np.asfortranarray(np.zeros((4, 3))),
@@ -215,8 +217,21 @@ def test_gradients_that_are_replaced_or_turned_between_calls(backend):
     ):
         w.grad = tg.graph.wrap(change())
         for times in range(1, 4):
-            step(x)
+            step(ONES)
             np.testing.assert_array_equal(w.grad.numpy(), np.full((4, 3), times))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_memory_of_those_that_are_cleared_is_free(backend):
+    """Unless they are small: a program has the latest of those until the next call."""
+    w = tg.tensor(np.ones((64, 96)), requires_grad=True)
+    update = tg.compile(optim.SGD([w], lr=0.1).step, backend=backend)
+    for _ in range(4):
+        w.grad = tg.tensor(np.ones((64, 96)))
+        update()
+    array = weakref.ref(w.grad.data)
+    w.grad = None
+    assert array() is None
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -176,10 +176,11 @@ def _effects(recorded: Recorded, text: Straight) -> None:
             f"if grad is None: {text.name(tensor)}._grad = {text.name(wrap)}(outputs[{i}])",
             f"else: grad.data = outputs[{i}]",
         ]
-    for i, j, tensor in recorded.added_to:
+    for i, _, tensor in recorded.added_to:
         if i in recorded.replaced:
             text.lines.append(f"{text.name(tensor)}._grad.data = outputs[{i}]")
-        text.lines.append(f"arrays[{j}] = None")  # it is nobody else's
+    read = [i for i, _ in recorded.old_gradients] + [j for _, j, _ in recorded.added_to]
+    text.lines += [f"arrays[{i}] = None" for i in read]  # nobody else's, and free once they are cleared
 
 
 def _result(recorded: Recorded, text: Straight) -> str:

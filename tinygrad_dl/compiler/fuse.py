@@ -12,15 +12,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .axes import Axes, Axis, Graph, Node, collapsed
+from .lowering import FUNCTIONS
 
 FUSED = ("map", "reduce")
 WIDEST = 128  # columns of a kernel that adds up its rows in registers
 STREAMED = 512  # columns from which on a kernel without reductions runs along its rows: contiguous, not in tiles
 SEARCHED = 200  # groups, among which a path between two is looked for: the time for a program stays linear
 RECOMPUTED = 12  # operations that are cheaper than writing a value and reading it
-_COSTS = {"divide": 3, "sqrt": 3, "bits": 8, "floor": 1, "rint": 1, "reciprocal": 3} | dict.fromkeys(
-    ("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "tanh", "sigmoid", "erf", "logaddexp", "sin", "cos"), 30
-)
+_COSTS = {"divide": 3, "sqrt": 3, "bits": 8, "floor": 1, "rint": 1, "reciprocal": 3} | dict.fromkeys(FUNCTIONS, 30)
 
 
 def cost(node: Node) -> int:

@@ -188,6 +188,12 @@ BASIC: tuple[Primitive, ...] = (
 )
 
 
+FUNCTIONS = (  # elementary ones among the basic operations: some thirty instructions each
+    *("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "logaddexp"),
+    *("tanh", "sigmoid", "erf", "sin", "cos"),
+)
+
+
 def basic_name(step: Instruction) -> str:
     """A basic operation's name, for a ufunc NumPy's; "" for all others. A user's operation may be called anything."""
     if isinstance(step.op.kernel, np.ufunc):

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..lowering import basic_name
+from ..lowering import FUNCTIONS, basic_name
 from ..program import Instruction, Value
 from ..trace import REDUCTIONS, VIEWS, is_product
 from . import vector_math
@@ -31,21 +31,6 @@ _ARITHMETIC = {"add": "add", "subtract": "sub", "multiply": "mul"}
 _BITWISE = {"logical_and": "and", "logical_or": "or", "logical_xor": "xor"}
 _BITWISE |= {"bitwise_and": "and", "bitwise_or": "or", "bitwise_xor": "xor"}
 _ROUNDING = {"floor": "floor", "ceil": "ceil", "trunc": "trunc", "rint": "rint"}
-_FUNCTIONS = (
-    "exp",
-    "exp2",
-    "expm1",
-    "log",
-    "log2",
-    "log10",
-    "log1p",
-    "tanh",
-    "sigmoid",
-    "erf",
-    "logaddexp",
-    "sin",
-    "cos",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +71,7 @@ def _lowers_elementwise(name: str, step: Instruction, y: Value) -> bool:
     loop = loop_dtype(name, kinds)
     if loop is None or loop not in KINDS:
         return False
-    if name in _FUNCTIONS and loop.kind != "f":
+    if name in FUNCTIONS and loop.kind != "f":
         return False
     return all(isinstance(a, Value) or _holds(loop, a) for a in step.args)
 
@@ -315,7 +300,7 @@ _EMIT: dict[str, Emit] = (
     | dict.fromkeys(_BITWISE, _bitwise)
     | dict.fromkeys(("logical_not", "invert", "bitwise_not"), _complement)
     | dict.fromkeys(_ROUNDING, _round)
-    | dict.fromkeys(_FUNCTIONS, _function)
+    | dict.fromkeys(FUNCTIONS, _function)
     | dict.fromkeys(_TESTS[:3], _test)
     | {"divide": _divide, "negative": _negative, "square": _square, "reciprocal": _reciprocal}
     | {"absolute": _absolute, "fabs": _absolute, "sign": _sign, "copysign": _copysign, "sqrt": _sqrt}

@@ -201,7 +201,9 @@ def test_labels_of_one_array_may_be_none_of_another(backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_picks_that_are_more_than_one_of_each_row(backend):
-    f = lambda x, y: np.exp(x)[np.arange(6), y[:, None]]
+    def f(x, y):
+        return np.exp(x)[np.arange(6), y[:, None]]
+
     step = tg.compile(f, backend=backend)
     for _ in range(3):
         np.testing.assert_allclose(step(X, LABELS).numpy(), f(X, LABELS), rtol=1e-6)

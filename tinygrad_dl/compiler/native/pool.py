@@ -33,6 +33,7 @@ _DECLARES = [
 ]
 WAITS = 4_000  # pauses of 50 ns before whoever waits for others' tasks sleeps
 SPINS = 20_000  # before a helper sleeps: rounds lie apart, and waking takes as long as a round
+OFFERS = 64  # between two times that a helper offers its core to others, which takes as long as a few; a power of two
 
 # The state, by offset: the next task with the number of the round above it (0), tasks that are done (64), how many
 # there are (128), the function (136) and its argument (144), sleepers (192) and what they sleep on (196), how many
@@ -208,7 +209,7 @@ idle:
   br i1 %tired, label %sleep, label %pause
 pause:
   call void @{_PAUSE}
-  %part = and i64 %longer, 63
+  %part = and i64 %longer, {OFFERS - 1}
   %now.and.then = icmp eq i64 %part, 0
   br i1 %now.and.then, label %yield, label %look
 yield:

@@ -9,8 +9,8 @@ from typing import Any
 
 TRIES = 15  # of each way
 USES = 1_000  # calls until all ways are tried again: whoever else computes here may have come or gone
-SLOW = 1.5  # times what the best way took: such a call counts as
-AGED = 100  # of them
+SLOW = 1.5  # times what the best way took, from which on a call is slow
+AGED = 100  # calls that a slow one counts as
 
 
 class Trial:

@@ -158,8 +158,6 @@ def _effects(recorded: Recorded, text: Straight) -> None:
                 f" {text.name(tensor)}.data = {known} = arrays[{number}] = new",
                 f" {held}.add(id(new))",
             ]
-        elif i not in recorded.program.updates:
-            text.lines.append(f"{text.name(tensor)}.data = outputs[{i}]")
     leaves = [tensor for _, tensor in recorded.stores if isinstance(tensor.node, Leaf)]
     if leaves:
         text.lines.append(f"{text.name(graph)}.last_write = stamp = {text.name(next_order)}()")

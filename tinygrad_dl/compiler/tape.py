@@ -287,9 +287,7 @@ class Tape:
             if tensor.data is before:
                 continue
             slot = self.slots.get(tensor)  # type: ignore[call-overload]
-            place = places.get(id(tensor)) if slot is None else slots.get((id(slot.tensor), slot.name))
-            if place is not None:
-                updates[len(outputs)] = place
+            updates[len(outputs)] = places[id(tensor)] if slot is None else slots[id(slot.tensor), slot.name]
             outputs.append(self._known(tensor.data))
             sinks.append(slot or State(tensor))
         given = {id(s.tensor): i for i, (_, s) in enumerate(self.feeds) if isinstance(s, Gradient)}

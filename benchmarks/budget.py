@@ -47,7 +47,7 @@ class Budget:
     def _clocks(self) -> Iterator[None]:
         """What is written out meanwhile notes how long its parts take."""
         from tinygrad_dl.compiler import replay_text
-        from tinygrad_dl.compiler.host import Optimize
+        from tinygrad_dl.compiler.actions import Optimize
         from tinygrad_dl.compiler.native.running import Part
 
         writers: list[tuple[str, Any, tuple[str, ...]]] = [

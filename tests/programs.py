@@ -4,7 +4,7 @@ import numpy as np
 from op_table import ROWS
 
 import tinygrad_dl as tg
-from tinygrad_dl.compiler.host import Argument
+from tinygrad_dl.compiler.feeds import Argument
 from tinygrad_dl.compiler.tape import Tape
 from tinygrad_dl.graph import wrap
 from tinygrad_dl.scope import written_to

@@ -14,8 +14,8 @@ from .._source import describe
 from ..graph import Handle, wrap
 from ..scope import taping, written_to
 from .backends import builder
+from .feeds import Argument, Changed
 from .guards import Guards
-from .host import Argument, Changed
 from .naming import name_values
 from .numpy_backend import source
 from .program import Program

@@ -9,7 +9,8 @@ from typing import Any
 from ..graph import Handle
 from ..nn.state import named_state
 from ..scope import Path
-from .host import Argument, Gradient, Held, Optimize, Slot, State
+from .actions import Optimize
+from .feeds import Argument, Gradient, Held, Slot, State
 from .replay import Recorded
 from .structure import Place
 

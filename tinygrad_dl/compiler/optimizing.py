@@ -8,13 +8,26 @@ from typing import TYPE_CHECKING, Any
 from .._tensor import Tensor
 from ..graph import Leaf, wrap
 from ..scope import within
-from .host import Held, Number, Optimize, Slot, structure
+from .actions import Optimize, structure
+from .feeds import Held, Slot
 from .program import Array
 
 if TYPE_CHECKING:
     from .tape import Tape
 
 Ready = Sequence[tuple[Tensor, dict[str, Any]]]
+
+
+class Number(Tensor):
+    """An option of an optimizer that a later run reads anew. Whether it is zero is part of the program."""
+
+    __slots__ = ()
+
+    def __init__(self, data: Array) -> None:
+        self.data, self.node, self.name, self._grad = data, None, None, None
+
+    def __bool__(self) -> bool:
+        return bool(self.data)
 
 
 def optimize(tape: Tape, optimizer: Any, ready: Ready) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 from ..graph import Handle, add_holder, unshared
 from .backends import Run
+from .feeds import Argument, Changed, Draw, Gradient, Held, Slot, State
 from .guards import Guards
-from .host import Argument, Changed, Draw, Gradient, Held, Slot, State
 from .passes import simplify
 from .program import Array, Program
 from .replay_text import written

@@ -17,7 +17,7 @@ from .._source import user_line
 from .._tensor import Tensor
 from ..graph import Leaf, next_order, unshared, wrap
 from ..scope import watching
-from .host import Changed
+from .feeds import Changed
 from .program import Array
 from .straight import Straight
 from .structure import put_together

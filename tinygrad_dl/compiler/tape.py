@@ -20,7 +20,8 @@ from .._tensor import Tensor
 from ..graph import Handle, Leaf, Node, next_order, wrap
 from ..primitive import Fused, Primitive
 from ..scope import current, enter, leave, within
-from .host import Actions, Draw, Gradient, Schedule, Slot, State
+from .actions import Actions, Schedule
+from .feeds import Draw, Gradient, Slot, State
 from .optimizing import Ready, optimize
 from .program import Array, Instruction, Literal, Program, Value, value_of
 from .structure import is_state

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..graph import Handle
 from ..random import generator
-from .host import Optimize, Schedule
+from .actions import Optimize, Schedule
 from .program import Array
 from .replay import Recorded
 from .structure import take_apart

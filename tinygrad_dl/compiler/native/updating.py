@@ -19,8 +19,9 @@ from ..._tensor import Tensor
 from ...graph import Leaf, next_order, unshared, wrap
 from ...optim.optimizer import Optimizer
 from ...scope import written_to
+from ..actions import Actions, Optimize
 from ..backends import builder
-from ..host import Actions, Changed, Gradient, Held, Optimize, Slot
+from ..feeds import Changed, Gradient, Held, Slot
 from ..passes import is_elementwise, simplify
 from ..program import Array, Instruction, Program, Value
 from ..tape import Tape

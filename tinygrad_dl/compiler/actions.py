@@ -1,121 +1,21 @@
-"""What a compiled step reads from Python at each run, and what it does there: feeds, sinks and actions.
+"""Actions: what Python does at each run of a compiled step, before anything is computed.
 
-A feed is the source of one input; a sink takes one output. Actions run in the order in which the recorded step
-had them, before anything is computed: draws from generators, the numbers of optimizers, steps of schedules.
+They run in the order in which the recorded step had them: the numbers of optimizers, and steps of schedules. Draws from
+generators, which are feeds, come after them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from operator import is_
 from typing import Any
 
 import numpy as np
 
 from .._tensor import Tensor
-from .program import Array
+from .feeds import Changed, Draw
 from .straight import Straight
-
-
-class Changed(Exception):
-    """A later run needs another program; nothing has happened yet."""
-
-
-class Number(Tensor):
-    """An option of an optimizer that a later run reads anew. Whether it is zero is part of the program."""
-
-    __slots__ = ()
-
-    def __init__(self, data: Array) -> None:
-        self.data, self.node, self.name, self._grad = data, None, None, None
-
-    def __bool__(self) -> bool:
-        return bool(self.data)
-
-
-@dataclass(eq=False, slots=True)
-class Argument:
-    """An array among the step's arguments, by number."""
-
-    number: int
-
-
-@dataclass(eq=False, slots=True)
-class State:
-    """The value of a tensor."""
-
-    tensor: Any
-
-    def read(self) -> Array:
-        return self.tensor.data  # type: ignore[no-any-return]
-
-    def handle(self) -> Any:
-        return self.tensor
-
-
-@dataclass(eq=False, slots=True)
-class Slot:
-    """What an optimizer keeps of a parameter under a name."""
-
-    optimizer: Any
-    tensor: Any
-    name: str
-
-    def read(self) -> Array:
-        return self.handle().data  # type: ignore[no-any-return]
-
-    def handle(self) -> Any:
-        state = self.optimizer.state.get(self.tensor)
-        if state is None or self.name not in state:
-            raise Changed
-        return state[self.name]
-
-
-@dataclass(eq=False, slots=True)
-class Gradient:
-    """The `.grad` of a tensor."""
-
-    tensor: Any
-
-    def read(self) -> Array:
-        if self.tensor._grad is None:
-            raise Changed
-        return self.tensor._grad.data  # type: ignore[no-any-return]
-
-
-@dataclass(eq=False, slots=True)
-class Held:
-    """An array that an action writes into."""
-
-    array: Array
-
-
-class Draw:
-    """A draw from a generator: a tensor, or an integer of 64 bits.
-
-    Single numbers, as keys of masks are, are always in the same array: to show another one to a backend costs 5 µs."""
-
-    def __init__(self, draw: Callable[..., Any], args: Any, kwargs: Any, first: Any) -> None:
-        self.draw, self.args, self.kwargs = draw, args, kwargs
-        self.whole = type(first) is int
-        self.single: Array | None = None  # where every later one is
-        if self.whole:
-            self.single = np.empty((), np.uint64)
-        elif not first.ndim:
-            self.single = np.empty_like(first.data)
-
-    def write(self, text: Straight, place: str) -> None:
-        """Write out a draw, and that it is in this place."""
-        given = [*map(text.name, self.args), *(f"{key}={text.name(value)}" for key, value in self.kwargs.items())]
-        drawn = f"{text.name(self.draw)}({', '.join(given)})"
-        if self.single is None:
-            text.lines.append(f"{place} = {drawn}.data")
-        elif self.whole:  # by the view of its memory it takes 0.04 µs, not 0.3
-            text.lines += [f"{text.name(self.single.data)}[()] = {drawn}", f"{place} = {text.name(self.single)}"]
-        else:
-            text.lines += [f"{text.name(self.single)}[...] = {drawn}.data", f"{place} = {text.name(self.single)}"]
 
 
 class Schedule:

@@ -9,14 +9,13 @@ there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from .axes import Axes, Axis, Graph, Node, collapsed
+from .axes import Axes, Graph, Node
+from .loop_nest import Group, fit
 from .lowering import FUNCTIONS
 
 FUSED = ("map", "reduce")
-WIDEST = 128  # columns of a kernel that adds up its rows in registers
-STREAMED = 512  # columns from which on a kernel without reductions runs along its rows: contiguous, not in tiles
 SEARCHED = 200  # groups, among which a path between two is looked for: the time for a program stays linear
 RECOMPUTED = 12  # operations that are cheaper than writing a value and reading it
 _COSTS = {"divide": 3, "sqrt": 3, "bits": 8, "floor": 1, "rint": 1, "reciprocal": 3} | dict.fromkeys(FUNCTIONS, 30)
@@ -57,97 +56,11 @@ class Fused:
     memory: set[Node]
 
 
-@dataclass(slots=True)
-class _Group:
-    """Nodes that shall be one kernel; what its shape depends on, as sets."""
-
-    nodes: list[Node] = field(default_factory=list)
-    signatures: set[frozenset[Axis]] = field(default_factory=set)  # of axes that stand together
-    orders: set[Axes] = field(default_factory=set)
-    maps: set[frozenset[Axis]] = field(default_factory=set)
-    reduces: list[Node] = field(default_factory=list)
-    reads: set[Node] = field(default_factory=set)
-    counts: bool = False  # does something depend on where in its array an element is?
-
-    def add(self, node: Node) -> None:
-        self.nodes.append(node)
-        for n in (node, *node.nodes):
-            self.signatures.add(frozenset(n.layout))
-            if len(n.layout) > 1:
-                self.orders.add(n.layout)
-        self.reads.update(node.nodes)
-        self.counts |= node.name == "bits"
-        if node.kind == "reduce":
-            self.signatures.add(node.over)
-            self.reduces.append(node)
-        else:
-            self.maps.add(frozenset(node.layout))
-
-    def union(self, other: _Group) -> _Group:
-        return _Group(
-            self.nodes + other.nodes,
-            self.signatures | other.signatures,
-            self.orders | other.orders,
-            self.maps | other.maps,
-            self.reduces + other.reduces,
-            self.reads | other.reads,
-            self.counts or other.counts,
-        )
-
-    def axes(self) -> frozenset[Axis]:
-        return frozenset[Axis]().union(*self.signatures)
-
-
-Fit = tuple[Axes, Axes, Axes, bool]  # batch, rows, columns, are the columns inside?
-
-
-def _fit(group: _Group, graph: Graph) -> Fit | None:
-    """How one loop nest computes the group, or None."""
-    axes = collapsed(group.signatures, group.orders)
-    if axes is None or len(axes) > 3:
-        return None
-    batch, rows, columns = ((), (), (), *axes)[-3:]
-    if not columns:
-        return (), (), (), False
-    if batch and not _is_batch(group, frozenset(batch)):
-        return None
-    streams = graph.size(columns) > STREAMED
-    inside = sum(n.over == frozenset(columns) for n in group.reduces)
-    along = sum(n.over == frozenset(rows) for n in group.reduces)
-    choices = (True, False) if (inside, streams) > (along, False) and rows else (False, True)
-    for columns_inside in choices:
-        if _legal(group, frozenset(rows), frozenset(columns), columns_inside, graph):
-            return batch, rows, columns, columns_inside
-    return None
-
-
-def _is_batch(group: _Group, batch: frozenset[Axis]) -> bool:
-    """Is the same done for each element of these axes, and all of it for one at a time?"""
-    over = frozenset[Axis]().union(*(node.over for node in group.reduces))
-    made = [*group.maps, *(frozenset(node.layout) for node in group.reduces)]
-    return not group.counts and batch.isdisjoint(over) and all(batch <= axes for axes in made)
-
-
-def _legal(group: _Group, rows: frozenset[Axis], columns: frozenset[Axis], inside: bool, graph: Graph) -> bool:
-    inner, outer = (columns, rows) if inside else (rows, columns)
-    full = inner | outer
-    for node in group.reduces:
-        operand = full & frozenset(node.nodes[0].layout)
-        if node.over == inner and operand == full:
-            continue
-        if node in group.reads or not outer or not outer <= node.over:
-            return False
-        narrow = inside and graph.size(columns) <= WIDEST
-        if node.over != full and operand == full and inner and not narrow:
-            return False
-    return all(outer <= axes for axes in group.maps)
-
-
 class _Fuser:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.home: dict[Node, int] = {}
-        self.groups: list[_Group | None] = []  # None: a node that stands alone
+        self.groups: list[Group | None] = []  # None: a node that stands alone
         self.merged: list[int] = []  # by group: itself, or one that it has become part of
         self.sources: list[set[int]] = []  # by group: which ones it reads, as they were called then
         self.read: list[bool] = []  # by group: does another one read it?
@@ -166,7 +79,7 @@ class _Fuser:
     def _alone(self, node: Node) -> int:
         number = len(self.groups)
         self.home[node] = number
-        group = _Group() if node.kind in FUSED else None
+        group = Group() if node.kind in FUSED else None
         if group is not None:
             group.add(node)
         self.groups.append(group)
@@ -193,7 +106,7 @@ class _Fuser:
         if not (axes <= more or more <= axes) or (bool(axes) != bool(more) and not _continues(first, second)):
             return b
         union = first.union(second)
-        if _fit(union, self.graph) is None or self._stands_between(a, b):
+        if fit(union, self.graph) is None or self._stands_between(a, b):
             return b
         for node in second.nodes:
             self.home[node] = a
@@ -270,18 +183,18 @@ class _Fuser:
         assert home is not None
         assert group is not None
         cone = self._cone(x, memory, home) if costs[x] <= RECOMPUTED else []
-        union = group.union(_Group())
+        union = group.union(Group())
         for node in cone:
             union.add(node)
         union.nodes = group.nodes
-        if not cone or _fit(union, self.graph) is None:
+        if not cone or fit(union, self.graph) is None:
             memory.add(x)
             return
         self.groups[number] = union
         for node in cone:
             memory.update(y for y in node.nodes if y.kind in FUSED and y not in cone and self.home[y] != number)
 
-    def _cone(self, x: Node, memory: set[Node], home: _Group) -> list[Node]:
+    def _cone(self, x: Node, memory: set[Node], home: Group) -> list[Node]:
         """x and what it is made of, down to memory and to what does not vary along all axes of the kernel."""
         full = home.axes()
         if x.kind != "map" or not full or frozenset(x.layout) != full:
@@ -299,10 +212,10 @@ class _Fuser:
         for number, group in enumerate(self.groups):
             outputs = [n for n in group.nodes if n in memory and self.home[n] == number] if group else []
             if group and outputs:
-                fit = _fit(group, self.graph)
-                assert fit is not None
+                nest = fit(group, self.graph)
+                assert nest is not None
                 inputs, nodes = self._demanded(outputs, memory, number)
-                found.append(Kernel(*fit, inputs, nodes, outputs))
+                found.append(Kernel(*nest, inputs, nodes, outputs))
         return found
 
     def _demanded(self, outputs: list[Node], memory: set[Node], number: int) -> tuple[list[Node], list[Node]]:
@@ -318,7 +231,7 @@ class _Fuser:
         return sorted(inputs, key=lambda n: n.number), sorted(nodes, key=lambda n: n.number)
 
 
-def _continues(first: _Group, second: _Group) -> bool:
+def _continues(first: Group, second: Group) -> bool:
     """Of two groups, one of scalars: does that read from the other, as what follows a sum of all elements does?"""
     loops, scalars = (first, second) if first.axes() else (second, first)
     return not scalars.reads.isdisjoint(loops.nodes)

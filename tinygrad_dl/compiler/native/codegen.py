@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..axes import Graph, Node
-from ..fuse import WIDEST, Kernel
+from ..fuse import Kernel
+from ..loop_nest import WIDEST
 from . import operations
 from .batches import write_batch
 from .calling import Written, function

@@ -21,14 +21,11 @@ from ..loop_nest import WIDEST
 from . import operations
 from .batches import write_batch
 from .calling import Written, function
-from .ir import INDEX, Lanes
+from .ir import INDEX
 from .kernel_memory import KernelMemory
 from .operations import Register, lanes_of
+from .random_words import random_words
 from .schedule import FUNCTION, INNER, OUTER, Schedule
-
-_GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)
-_MIX = ((30, 0xBF58476D1CE4E5B9 - (1 << 64)), (27, 0x94D049BB133111EB - (1 << 64)))
-_WORD = np.dtype(np.uint64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,33 +290,10 @@ class _Writer(KernelMemory):
         return operations.literal(lanes_of(dtype, width), dtype, arg)
 
     def bits(self, node: Node, width: int) -> Register:
-        """SplitMix64 at the elements' numbers: words 2i and 2i + 1 are the halves of output i."""
-        code, key = self.code, self.value(node.nodes[0], 1)
-        first = self.index(node) or "0"
-        even = width % 2 == 0 and (not self.down or self.columns % 2 == 0)
-        lanes = Lanes("i64", width // 2 if even else width)
-        start = code.binary("lshr", INDEX, first, 1) if even else first
-        place = self.spread(start, lanes)
-        number = place if even else code.binary("lshr", lanes, place, 1)
-        z = code.binary("mul", lanes, code.binary("add", lanes, number, 1), _GAMMA)
-        z = code.binary("add", lanes, z, operations.splat(code, key, lanes.width).name if lanes.width > 1 else key.name)
-        for shift, factor in _MIX:
-            z = code.binary("xor", lanes, z, code.binary("lshr", lanes, z, shift))
-            z = code.binary("mul", lanes, z, factor)
-        z = code.binary("xor", lanes, z, code.binary("lshr", lanes, z, 31))
-        words = Lanes("i32", width)
-        if even:
-            return Register(code.let(f"bitcast {lanes.type} {z} to {words.type}"), words, node.dtype)
-        odd = code.binary("shl", lanes, code.binary("and", lanes, place, 1), 5)
-        return Register(code.cast(lanes, words, code.binary("lshr", lanes, z, odd)), words, node.dtype)
-
-    def spread(self, start: str, lanes: Lanes) -> str:
-        """start, start + 1, ..."""
-        if lanes.width == 1:
-            return start
-        first = operations.splat(self.code, Register(start, INDEX, _WORD), lanes.width)
-        steps = ", ".join(f"i64 {i}" for i in range(lanes.width))
-        return self.code.binary("add", lanes, first.name, f"<{steps}>")
+        """Random words, by the elements' numbers."""
+        pairs = width % 2 == 0 and (not self.down or self.columns % 2 == 0)
+        key, first = self.value(node.nodes[0], 1), self.index(node) or "0"
+        return random_words(self.code, key, first, width, pairs, node.dtype)
 
     def store(self, nodes: Iterable[Node]) -> None:
         """All are computed before the first is stored: one may overwrite what another reads."""

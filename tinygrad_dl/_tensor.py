@@ -16,7 +16,7 @@ from ._conversions import Conversions, to_array
 from ._spelling import ELSEWHERE, Elsewhere
 from .autodiff import propagate
 from .graph import Array, Handle, Leaf, set_result, unshared, wrap
-from .scope import compiling, current, taping
+from .scope import compiling, current, taping, within
 
 
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, name: str | None = None) -> Tensor:
@@ -145,7 +145,7 @@ class Tensor(Conversions):
         """
         tape = taping()
         wrapped = create_graph or tape is not None
-        seed = self.seed_gradient(gradient, wrapped)
+        seed = self.seed_gradient(gradient, create_graph)
         retain = create_graph if retain_graph is None else retain_graph
         found = propagate([(self.node, seed)], second=create_graph, retain=retain)  # type: ignore[list-item]
         for leaf in found:
@@ -166,12 +166,17 @@ class Tensor(Conversions):
                 tape.read_grad(target)
                 tape.write_grad(target)
             if target._grad is not None:
-                new = target._grad + new if wrapped else wrap(np.asarray(target._grad.data + new.data))
+                if wrapped:
+                    with within(recording=create_graph):
+                        new = target._grad + new
+                else:
+                    new = wrap(np.asarray(target._grad.data + new.data))
             elif not wrapped and not unshared(new):
                 new = wrap(new.data.copy())
-            target._grad = new if tape is None else wrap(tape.own(new.data), new.node)
+            target._grad = new if tape is None else wrap(tape.own(new.data), new.node if create_graph else None)
 
-    def seed_gradient(self, gradient: Any, second: bool) -> Any:
+    def seed_gradient(self, gradient: Any, create_graph: bool) -> Any:
+        """Where a backward pass begins: a Tensor for one whose rules run on Tensors, else an array."""
         if self.node is None:
             raise RuntimeError(
                 "backward: this tensor does not require grad: no operation on a tensor with requires_grad=True "
@@ -186,8 +191,9 @@ class Tensor(Conversions):
         array = gradient.data if isinstance(gradient, Tensor) else np.asarray(gradient)
         if array.shape != self.shape:
             raise ValueError(f"backward: gradient has shape {array.shape}, expected the tensor's shape {self.shape}")
-        if second:
-            return gradient if isinstance(gradient, Tensor) else Tensor(array, self.dtype)
+        if create_graph or taping() is not None:
+            seed = gradient if isinstance(gradient, Tensor) else Tensor(array, self.dtype)
+            return seed if create_graph else seed.detach()
         return array.astype(self.dtype, copy=False)
 
     def retain_grad(self) -> None:

@@ -56,12 +56,12 @@ def propagate(
             if not wrapped:
                 owned.add(node)
 
-    for node, g in seeds:
-        add(node, g)
     ahead: Node | None = None  # a node not yet on the heap: along a chain the heap stays empty
     usual = None if watch else np.ndarray  # what needs no second look; a watch looks at every gradient
     aside = watched_by(None) if watch and wrapped else nullcontext()  # it looks at the results of rules, not inside
     with aside, within(recording=second) if wrapped else nullcontext():
+        for node, g in seeds:
+            add(node, g)
         while heap or ahead:
             if ahead is None:
                 node = heappop(heap)[1]

@@ -47,6 +47,8 @@ class Tensor(Conversions):
         self.node = self._grad = None
         self.name = name
         self.requires_grad = requires_grad
+        if tape is not None:
+            tape.make(self)
 
     # what it is
 

@@ -109,15 +109,19 @@ class Compiled:
             raise RuntimeError("compile: an argument was changed in place; give the result a name of its own")
         _refuse_rebinding(guards, tape)
         found: list[Any] = []
-        results = take_apart(result, found)
+        results = take_apart(result, found, tape.stays)
         plain = [f if isinstance(f, Handle) else np.asarray(f) for f in found]
         recorded = Recorded(why, guards, tape, results, plain, self._build)
         name_values(recorded, self.function, tree)
         recorded.flat = not kwargs and all(isinstance(a, Place) for a in tree[0])
         self._programs.setdefault(key, []).append(recorded)
         self._recorded.append(recorded)
-        self._latest = recorded
-        return put_together(results, [wrap(f.data.copy()) if isinstance(f, Handle) else f for f in found])
+        given = put_together(results, [wrap(f.data.copy()) if isinstance(f, Handle) else f for f in found])
+        left = tape.left_behind()
+        del tape, result, found, plain
+        recorded.unrepeatable = any(thing() is not None for thing in left)
+        self._latest = None if recorded.unrepeatable else recorded
+        return given
 
     def explain(self) -> str:
         """How many programs there are, why each was recorded, how often it has run since, and by which backend."""

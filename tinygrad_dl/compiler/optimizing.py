@@ -35,6 +35,9 @@ def optimize(tape: Tape, optimizer: Any, ready: Ready) -> None:
     for group in optimizer.param_groups:
         for p in group["params"]:
             tape.read_grad(p)  # one that has none now may have one later
+    if tape.made(optimizer):
+        _once(tape, optimizer, ready)
+        return
     for members, group in _alike(optimizer, ready):
         number = next(i for i, g in enumerate(optimizer.param_groups) if g is group)  # comparing compares Tensors
         action = Optimize(optimizer, number, members)
@@ -42,6 +45,17 @@ def optimize(tape: Tape, optimizer: Any, ready: Ready) -> None:
         options = _options(tape, action.options, iter(action.results))
         for p in members:
             _update(tape, optimizer, p, options)
+
+
+def _once(tape: Tape, optimizer: Any, ready: Ready) -> None:
+    """Of an optimizer that every run makes anew: it counts as it does now, and all of its numbers are fixed."""
+    for p, group in ready:
+        kept = optimizer.state[p]
+        kept["step"] += 1
+        for t in kept.values():
+            if isinstance(t, Tensor) and id(t.data) not in tape.known:
+                tape.constant(t.data)
+        _rule(tape, optimizer, p, {**group, **optimizer.constants(kept, group)})
 
 
 def _options(tape: Tape, tree: Any, results: Iterator[Array]) -> Any:
@@ -59,15 +73,22 @@ def _options(tape: Tape, tree: Any, results: Iterator[Array]) -> Any:
 
 
 def _update(tape: Tape, optimizer: Any, p: Tensor, options: dict[str, Any]) -> None:
-    tape.read_grad(p)
-    tape.touch(p)
-    new = wrap(p.data)
-    kept = {k: t for k, t in optimizer.state[p].items() if isinstance(t, Tensor)}
-    for name, t in kept.items():
+    for name, t in _tensors(optimizer, p).items():
         tape.slots[t] = Slot(optimizer, p, name)
         if tape.own_value(t) is None:
             tape.feed(t.data, tape.slots[t], name)
         tape.written.setdefault(t, t.data)
+    _rule(tape, optimizer, p, options)
+
+
+def _tensors(optimizer: Any, p: Tensor) -> dict[str, Tensor]:
+    return {k: t for k, t in optimizer.state[p].items() if isinstance(t, Tensor)}
+
+
+def _rule(tape: Tape, optimizer: Any, p: Tensor, options: dict[str, Any]) -> None:
+    tape.read_grad(p)
+    tape.touch(p)
+    new, kept = wrap(p.data), _tensors(optimizer, p)
     state = {name: wrap(t.data) for name, t in kept.items()}
     grad: Any = p._grad
     with within(recording=False):

@@ -31,6 +31,7 @@ class Recorded:
         self.without_grad = tape.without_grad
         self.cleared = [t for t in tape.gradients if t._grad is None]
         self.runs = 0
+        self.unrepeatable = False  # has it left things of its own behind, which other calls may use?
         self.flat = False  # does the function take nothing but arrays?
         self.single = results.__class__ is Place and self.raw == [False]
         self.run = build(self.program)
@@ -65,6 +66,8 @@ class Recorded:
 
     def broken(self) -> str | None:
         """Why this program does not fit now, or None."""
+        if self.unrepeatable:
+            return "a tensor or an optimizer that the step before made, wrote and left behind"
         for tensor in self.without_grad:
             if tensor._grad is not None:
                 return "a gradient was there at the start; call zero_grad() first in the step"

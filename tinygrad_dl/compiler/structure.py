@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -25,18 +25,18 @@ def is_state(value: Any) -> bool:
     return isinstance(value, Handle) and (getattr(value, "is_state", False) or isinstance(value.node, Leaf))
 
 
-def take_apart(tree: Any, arrays: list[Any]) -> Any:
-    """The structure with a Place for each array, which is appended to `arrays`; state stays as it is."""
+def take_apart(tree: Any, arrays: list[Any], stays: Callable[[Any], bool] = is_state) -> Any:
+    """The structure with a Place for each array, which is appended to `arrays`; what `stays` is left as it is."""
     kind = type(tree)
     if kind is tuple:
-        return tuple([take_apart(v, arrays) for v in tree])
+        return tuple([take_apart(v, arrays, stays) for v in tree])
     if kind is list:
-        return [take_apart(v, arrays) for v in tree]
+        return [take_apart(v, arrays, stays) for v in tree]
     if kind is dict:
-        return {k: take_apart(v, arrays) for k, v in tree.items()}
+        return {k: take_apart(v, arrays, stays) for k, v in tree.items()}
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        return kind(*[take_apart(v, arrays) for v in tree])
-    if isinstance(tree, Handle | np.ndarray | np.generic) and not is_state(tree):
+        return kind(*[take_apart(v, arrays, stays) for v in tree])
+    if isinstance(tree, Handle | np.ndarray | np.generic) and not stays(tree):
         arrays.append(tree)
         return Place(len(arrays) - 1, not isinstance(tree, Handle))
     return tree

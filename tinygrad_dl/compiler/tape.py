@@ -7,8 +7,9 @@ later run; what it leaves behind (results, new values of state, gradients) is an
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -51,6 +52,28 @@ class Tape:
         self.owners: dict[int, Handle] = {}  # whose value or gradient an array is, by its identity
         self.origin: Node | None = None  # whose rule runs
         self.start = next_order()  # what is made later is made in the step
+        self._made: dict[int, weakref.ref[Any]] = {}  # tensors and optimizers, by identity
+
+    # what the step itself makes
+
+    def make(self, thing: Any) -> None:
+        """A tensor or an optimizer comes into being."""
+        self._made[id(thing)] = weakref.ref(thing)
+
+    def made(self, thing: Any) -> bool:
+        """Did it come into being in the step? Then every run has one of its own."""
+        found = self._made.get(id(thing))
+        return (found is not None and found() is thing) or self._own_leaf(thing)
+
+    def stays(self, thing: Any) -> bool:
+        """Is it state from outside? What else there is among the results is new at every run."""
+        return is_state(thing) and not self.made(thing)
+
+    def left_behind(self) -> list[weakref.ref[Any]]:
+        """What was made here and may not be the same at the next call, if anybody still has it: tensors that were
+        written, and optimizers."""
+        tensors = [weakref.ref(tensor) for tensor in self.written if self.made(tensor)]
+        return tensors + [found for found in self._made.values() if not isinstance(found(), Handle)]
 
     # values
 
@@ -201,10 +224,10 @@ class Tape:
     # state
 
     def touch(self, tensor: Handle) -> None:
-        """A tensor is about to change. Only one from outside of the step is noted."""
+        """A tensor is about to change. What an operation gave is not noted."""
         if tensor not in self.written:
             self.value(tensor)
-            if is_state(tensor) or tensor in self.outside:
+            if is_state(tensor) or tensor in self.outside or self.made(tensor):
                 self.written[tensor] = tensor.data
 
     def store(self, tensor: Handle, array: Array) -> None:
@@ -245,9 +268,9 @@ class Tape:
         if not self._own_leaf(tensor):
             self.gradients.setdefault(tensor, False)
 
-    def _own_leaf(self, tensor: Handle) -> bool:
+    def _own_leaf(self, tensor: Any) -> bool:
         """Was it made in the step, to have a gradient there?"""
-        node = tensor.node
+        node = tensor.node if isinstance(tensor, Handle) else None
         return isinstance(node, Leaf) and node.order > self.start and tensor not in self.outside
 
     # what Python does at each run
@@ -264,9 +287,14 @@ class Tape:
 
     def schedule(self, schedule: Any) -> None:
         """A step of a learning-rate schedule."""
-        self.actions.numbers.append(Schedule(schedule))
+        if not self.made(schedule.optimizer):
+            self.actions.numbers.append(Schedule(schedule))
         with hidden():
             schedule.step()
+
+    def beside(self, optimizer: Any) -> AbstractContextManager[None]:
+        """For a block in which an optimizer makes its state: that of one from outside is no part of the step."""
+        return nullcontext() if self.made(optimizer) else hidden()
 
     def optimize(self, optimizer: Any, ready: Ready) -> None:
         """An optimizer's step."""
@@ -279,7 +307,7 @@ class Tape:
         outputs: list[Value] = []
         sinks: list[Any] = []
         for number, result in enumerate(results):
-            outputs.append(self._known(result.data))
+            outputs.append(self._known(result.data if isinstance(result, Handle) else result))
             sinks.append(number)
         places = {id(source.tensor): i for i, (_, source) in enumerate(self.feeds) if isinstance(source, State)}
         slots = {(id(s.tensor), s.name): i for i, (_, s) in enumerate(self.feeds) if isinstance(s, Slot)}
@@ -288,7 +316,10 @@ class Tape:
             if tensor.data is before:
                 continue
             slot = self.slots.get(tensor)  # type: ignore[call-overload]
-            updates[len(outputs)] = places[id(tensor)] if slot is None else slots[id(slot.tensor), slot.name]
+            place = places.get(id(tensor)) if slot is None else slots[id(slot.tensor), slot.name]
+            if place is None:  # made here: nobody sees it afterwards
+                continue
+            updates[len(outputs)] = place
             outputs.append(self._known(tensor.data))
             sinks.append(slot or State(tensor))
         given = {id(s.tensor): i for i, (_, s) in enumerate(self.feeds) if isinstance(s, Gradient)}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import Any, ClassVar
 
 import numpy as np
@@ -45,6 +46,8 @@ class Optimizer:
             groups = [{"params": groups}]
         for group in groups:
             self.add_param_group(group)
+        if (tape := taping()) is not None:
+            tape.make(self)
 
     @property
     def _name(self) -> str:
@@ -111,16 +114,18 @@ class Optimizer:
             raise RuntimeError(
                 f"{self._name}.step: no parameter has a gradient; call loss.backward() first, and zero_grad() before it"
             )
+        tape = taping()
         for p, group in ready:
             if p not in self.state:
-                self.state[p] = {"step": 0, **self.init_state(p, group)}
+                with nullcontext() if tape is None else tape.beside(self):
+                    self.state[p] = {"step": 0, **self.init_state(p, group)}
             for option, name in self.needs.items():
                 if group[option] and name not in self.state[p]:
                     raise RuntimeError(
                         f"{self._name}.step: {option} was off when training began, so there is no {name}; "
                         "make a new optimizer to use it"
                     )
-        if (tape := taping()) is not None:
+        if tape is not None:
             tape.optimize(self, ready)
             return
         native = type(self).native

@@ -160,7 +160,7 @@ def _difference(key: tuple[Any, ...], before: list[tuple[Any, ...]]) -> str:
         return "arguments of another structure"
     old, new = min(changes, key=len)[0]
     if old[0] is float and new[0] is float:
-        return f"another float argument: {old[1]!r}, then {new[1]!r}"
+        return f"another float argument: {old[1]}, then {new[1]}"
     if old[0] is Place and new[0] is Place:
         return f"an array argument of {new[2]} {new[1]}, after {old[2]} {old[1]}"
     return "arguments of another structure or value"

@@ -1,8 +1,9 @@
 """What a recorded program took for granted of the Python around it, checked before each later run.
 
 Seen are: closure cells and globals that the function's code names (and the functions among them, in turn),
-plain attributes, children and tensors of the modules reached, and which parameters an optimizer has. Numbers in
-`param_groups` are read anew at each run instead. Nothing else is seen.
+plain attributes, children, tensors and methods of the modules reached, and which parameters an optimizer has. Of other
+objects only the modules, optimizers, parameters and buffers are. Numbers in `param_groups` are read anew at each run
+instead. Nothing else is seen.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from operator import is_
-from types import CodeType, FunctionType, MethodType
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,13 @@ from .._tensor import Tensor
 from ..nn.module import Module
 from ..optim.optimizer import Optimizer
 from .straight import Straight
+from .structure import is_state, same_number
 
 _MISSING: Any = type("missing", (), {"__repr__": lambda self: "nothing"})()
 _PLAIN = (bool, int, float, str, bytes, type(None), np.generic, np.dtype)
 _UNSEEN = {"_path"}  # of a Module: where it was last called
+_KNOWN = {__name__.partition(".")[0], "builtins"}  # packages whose classes stay as they are
+_DEEP = 3  # objects in objects in an object: there is no end to what these may lead to
 
 
 class Guards:
@@ -37,6 +41,7 @@ class Guards:
         self.optimizers: list[tuple[Optimizer, list[list[Tensor]]]] = []
         self.tensors: list[tuple[Tensor, bool]] = []
         self.sizes: list[tuple[dict[str, Any], int, str]] = []  # of modules' tables
+        self.lengths: list[tuple[dict[Any, Any], int, str]] = []  # of dicts
         self._modules: set[int] = set()  # tables of attributes of modules, whose changes are counted
         self._seen: set[int] = set()
         self._kept: list[Any] = []
@@ -60,6 +65,7 @@ class Guards:
         for table, key, old, _ in self.entries:
             if id(table) not in self._modules:
                 same.check(f"{same.name(table)}[{same.name(key)}] is {same.name(old)}")
+        same.check(*(f"len({same.name(table)}) == {length}" for table, length, _ in self.lengths))
         for cell, old, _ in self.cells:
             same.check(f"{same.name(cell)}.cell_contents is {same.name(old)}")
         for sequence, parts, _ in self.lists:
@@ -88,6 +94,9 @@ class Guards:
         for table, size, where in self.sizes:
             if _size(table) != size:
                 return f"{where} had {size} attributes, has {_size(table)}"
+        for table, length, where in self.lengths:
+            if len(table) != length:
+                return f"{where} had {length} entries, has {len(table)}"
         for sequence, parts, where in self.lists:
             if len(sequence) != len(parts):
                 return f"{where} had {len(parts)} entries, has {len(sequence)}"
@@ -131,6 +140,7 @@ class Guards:
             for i, part in enumerate(value):
                 self._visit(part, f"{where}[{i}]")
         elif isinstance(value, dict):
+            self.lengths.append((value, len(value), where))
             for key, part in list(value.items()):
                 self.entries.append((value, key, part, f"{where}[{key!r}]"))
                 self._visit(part, f"{where}[{key!r}]")
@@ -141,6 +151,32 @@ class Guards:
             self._visit(value.__func__, where)
         elif isinstance(value, FunctionType):
             self._function(value)
+        elif hasattr(value, "__wrapped__"):  # as a compiled function has
+            self._visit(value.__wrapped__, where)
+        else:
+            self._object(value, where, _DEEP)
+
+    def _object(self, value: Any, where: str, deep: int) -> None:
+        """Look for modules, optimizers and state among the attributes of an object of any other class."""
+        table = getattr(value, "__dict__", None)
+        if type(table) is not dict or isinstance(value, type | ModuleType):
+            return
+        for name, part in list(table.items()):
+            if isinstance(part, Module | Optimizer) or is_state(part):
+                self.entries.append((table, name, part, f"{where}.{name}"))
+            self._search(part, f"{where}.{name}", deep - 1)
+
+    def _search(self, value: Any, where: str, deep: int) -> None:
+        if isinstance(value, Module | Optimizer | Tensor):
+            self._visit(value, where)
+        elif isinstance(value, list | tuple | dict):
+            for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+                if not isinstance(part, _PLAIN) and deep:
+                    self._search(part, f"{where}[{key!r}]", deep - 1)
+        elif deep and not isinstance(value, _PLAIN) and id(value) not in self._seen:
+            self._seen.add(id(value))
+            self._kept.append(value)
+            self._object(value, where, deep)
 
     def _attributes(self, module: Module, where: str) -> None:
         table = module.__dict__
@@ -151,7 +187,22 @@ class Guards:
                 part = table.get(name, _MISSING)
                 self.entries.append((table, name, part, f"{where}.{name}"))
                 self._visit(part, f"{where}.{name}")
-        self._visit(type(module).forward, f"{where}.forward")
+        for kind in type(module).__mro__:
+            if kind.__module__.partition(".")[0] not in _KNOWN:
+                self._methods(kind)
+
+    def _methods(self, kind: type) -> None:
+        """What the methods of a class name, and its plain attributes."""
+        if id(kind) in self._seen:
+            return
+        self._seen.add(id(kind))
+        table: Any = kind.__dict__
+        for name, part in table.items():
+            part = getattr(part, "fget", None) or getattr(part, "__func__", part)
+            if isinstance(part, FunctionType):
+                self._visit(part, f"{kind.__name__}.{name}")
+            elif isinstance(part, _PLAIN) and not name.startswith("__"):
+                self.entries.append((table, name, part, f"{kind.__name__}.{name}"))
 
     def _function(self, function: FunctionType) -> None:
         code = function.__code__
@@ -162,7 +213,7 @@ class Guards:
             if value is not _MISSING:  # else it is not bound yet
                 self.cells.append((cell, value, name))
                 self._visit(value, name)
-        for value in function.__defaults__ or ():
+        for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
             self._visit(value, code.co_name)
         table = function.__globals__
         for name in _names(code):
@@ -205,7 +256,7 @@ def _equal(new: Any, old: Any) -> bool:
         return False
     if isinstance(old, tuple):
         return len(new) == len(old) and all(a is b or _equal(a, b) for a, b in zip(new, old, strict=True))
-    return isinstance(old, _PLAIN) and bool(new == old)
+    return isinstance(old, _PLAIN) and same_number(new) == same_number(old)
 
 
 def _shown(value: Any) -> str:

@@ -56,6 +56,11 @@ def put_together(tree: Any, arrays: list[Any]) -> Any:
     return tree
 
 
+def same_number(value: Any) -> Any:
+    """What is equal only for numbers that compute the same: not for 0.0 and -0.0, but for two that are not a number."""
+    return repr(value) if value != value or (isinstance(value, float | np.floating) and value == 0) else value
+
+
 def signature(tree: Any, arrays: list[Any]) -> Any:
     """What must be the same for a program to fit: structure, shapes, dtypes, Python values, identities."""
     return tuple(_sign(tree, arrays))
@@ -79,6 +84,6 @@ def _sign(tree: Any, arrays: list[Any]) -> Iterator[Any]:
         for part in tree.values():
             yield from _sign(part, arrays)
     elif kind in (bool, int, float, str, bytes, type(None), np.dtype):
-        yield kind, tree if tree == tree else "nan"
+        yield kind, same_number(tree)
     else:
         yield kind, id(tree)

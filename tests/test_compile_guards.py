@@ -1,0 +1,228 @@
+"""What a compiled function looks at before it runs a program again: a change of it is seen, and nothing else is."""
+
+import types
+
+import numpy as np
+import pytest
+
+import tinygrad_dl as tg
+from tinygrad_dl import nn
+
+X = np.array([1.0, -2.0])
+CHANGES = {}
+SCALE = 2.0
+
+
+def change(make):
+    """Register what gives a function and a change that it must see."""
+    CHANGES[make.__name__] = make
+    return make
+
+
+def eval_of(model):
+    return lambda: setattr(model, "training", False)
+
+
+@change
+def a_dict_of_modules_that_grows():
+    class Chain(nn.Module):
+        def __init__(self):
+            self.parts = {"first": nn.Linear(2, 2)}
+
+        def forward(self, x):
+            for part in self.parts.values():
+                x = part(x)
+            return x
+
+    model = Chain().astype(np.float64)
+    return lambda x: model(x[None]), lambda: model.parts.update(second=nn.Linear(2, 2).astype(np.float64))
+
+
+@change
+def a_dict_of_numbers_that_grows():
+    numbers = {"k": 1.0}
+    return lambda x: x * sum(numbers.values()), lambda: numbers.update(j=3.0)
+
+
+@change
+def a_dict_of_numbers_that_shrinks():
+    numbers = {"k": 1.0, "j": 3.0}
+    return lambda x: x * numbers.get("j", 2.0), lambda: numbers.pop("j")
+
+
+def trainer(method):
+    class Trainer:
+        def __init__(self):
+            self.parts = types.SimpleNamespace(model=nn.Sequential(nn.Dropout(0.5)), names=["a"])
+            self.w = nn.Parameter(np.array([3.0, 4.0]))
+            self.history, self.count = [], 0
+
+        def step(self, x):
+            self.w.grad = None
+            (self.parts.model(x) * self.w).sum().backward()
+            return self.w.grad if self.w.grad is not None else x * 0
+
+        if method:
+            step = tg.compile(step)
+
+    return Trainer()
+
+
+@change
+def a_mode_behind_an_object():
+    one = trainer(method=False)
+    return lambda x: one.step(x), eval_of(one.parts.model)
+
+
+@change
+def a_mode_behind_the_object_of_a_method():
+    one = trainer(method=False)
+    return one.step, eval_of(one.parts.model)
+
+
+@change
+def a_model_behind_an_object():
+    one = trainer(method=False)
+    return lambda x: one.step(x), lambda: setattr(one.parts, "model", nn.Sequential())
+
+
+@change
+def a_mode_in_a_list_behind_an_object():
+    one = types.SimpleNamespace(models=[nn.Dropout(0.5)])
+    return lambda x: one.models[0](x), eval_of(one.models[0])
+
+
+@change
+def a_frozen_parameter_behind_an_object():
+    one = types.SimpleNamespace(w=nn.Parameter(np.ones(2)), b=nn.Parameter(np.ones(2)))
+
+    def f(x):
+        one.w.grad = one.b.grad = None
+        (one.w * x + one.b).sum().backward()
+        return 1.0 if one.w.grad is None else 2.0
+
+    return f, lambda: setattr(one.w, "requires_grad", False)
+
+
+@change
+def a_mode_behind_an_object_that_is_an_argument():
+    one = trainer(method=False)
+    return lambda x: type(one).step(one, x), eval_of(one.parts.model)
+
+
+class Scaled(nn.Module):
+    factor = 1.0
+
+    def forward(self, x):
+        return self.helper(x) + self.shown
+
+    def helper(self, x):
+        return x * SCALE * self.factor
+
+    @property
+    def shown(self):
+        return SCALE
+
+
+class Inherited(Scaled):
+    def forward(self, x):
+        return super().forward(x)
+
+
+@pytest.fixture(autouse=True)
+def _globals(monkeypatch):
+    monkeypatch.setattr(Scaled, "factor", 1.0)
+    monkeypatch.setitem(globals(), "SCALE", 2.0)
+
+
+@change
+def a_global_of_another_method():
+    model = Scaled()
+    return lambda x: model(x), lambda: globals().update(SCALE=3.0)
+
+
+@change
+def a_global_of_an_inherited_method():
+    model = Inherited()
+    return lambda x: model(x), lambda: globals().update(SCALE=3.0)
+
+
+@change
+def an_attribute_of_the_class():
+    model = Inherited()
+    return lambda x: model(x), lambda: setattr(Scaled, "factor", 5.0)
+
+
+@change
+def a_default_of_a_keyword():
+    model = nn.Dropout(0.5)
+
+    def f(x, *, model=model):
+        return model(x)
+
+    return f, eval_of(model)
+
+
+@change
+def a_mode_behind_another_compiled_function():
+    model = nn.Dropout(0.5)
+    inner = tg.compile(lambda x: model(x))
+    return lambda x: inner(x) * 2, eval_of(model)
+
+
+@change
+def the_sign_of_a_zero():
+    numbers = {"k": 0.0}
+    return lambda x: np.copysign(x, numbers["k"]), lambda: numbers.update(k=-0.0)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_it_is_seen(name):
+    runs = []
+    for compiled in (lambda f: f, tg.compile):
+        tg.seed(0)
+        f, make_change = CHANGES[name]()
+        f = compiled(f)
+        results = [f(X) for _ in range(3)]
+        make_change()
+        results += [f(X) for _ in range(2)]
+        globals().update(SCALE=2.0)
+        Scaled.factor = 1.0
+        runs.append([r.data if isinstance(r, tg.Tensor) else np.asarray(r) for r in results])
+    assert not np.array_equal(runs[0][2], runs[0][3])
+    for ours, theirs in zip(*runs, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_method_that_is_compiled_sees_its_object():
+    one = trainer(method=True)
+    for _ in range(3):
+        one.step(X)
+    one.parts.model.eval()
+    np.testing.assert_array_equal(one.step(X).numpy(), X)
+
+
+def test_what_an_object_counts_and_collects_is_not_looked_at():
+    one = trainer(method=True)
+    for _ in range(5):
+        one.history.append(one.step(X))
+        one.count += 1
+        one.parts.names.append("b")
+    assert len(type(one).step.programs) <= 2  # the first has no gradient to clear
+
+
+def test_objects_that_lead_to_each_other_are_looked_at_once():
+    one, other = types.SimpleNamespace(), types.SimpleNamespace()
+    one.other, other.other = other, one
+    for _ in range(5_000):  # deeper than Python goes
+        other = other.next = types.SimpleNamespace(other=one)
+    f = tg.compile(lambda x: x * (one.other is not None))
+    np.testing.assert_array_equal(f(X).numpy(), X)
+
+
+@pytest.mark.parametrize("backend", ["interpreter", "numpy", "native"])
+def test_zeros_of_either_sign_are_other_arguments(backend):
+    f = tg.compile(lambda x, k: np.copysign(x, k), backend=backend)
+    for k in (0.0, -0.0, 0.0, -0.0):
+        np.testing.assert_array_equal(f(X, k).numpy(), np.copysign(X, k))
+    assert "another float argument: 0.0, then -0.0" in f.explain()

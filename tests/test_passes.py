@@ -54,6 +54,34 @@ def test_equal_instructions_are_run_once():
     assert counted(lambda x: [np.exp(x) + np.exp(x)], X) == ["exp", "add"]
 
 
+TABLE = np.ones(3000)
+OTHER = np.where(np.arange(3000) == 1500, 7.0, 1.0)  # which NumPy prints as the same text
+CLOSE = np.full(3, 1 + 1e-12)
+times = tg.primitive(lambda x, table: x * table, lambda g, y, x, table: g * table, name="times")
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: [x / 0.0, x / -0.0],
+        lambda x: [np.copysign(x, 0.0), np.copysign(x, -0.0)],
+        lambda x: [times(x[0, 0], table=TABLE), times(x[0, 0], table=OTHER)],
+        lambda x: [times(x[0, 0], table=np.ones(3)), times(x[0, 0], table=CLOSE)],
+        lambda x: [x[:1], x[:2], x[0:1]],
+        lambda x: [np.full_like(x, True) + x, np.full_like(x, 2) + x],
+    ],
+    ids=["divide", "sign", "long arrays", "close arrays", "slices", "flags"],
+)
+@pytest.mark.parametrize("backend", ["interpreter", "numpy", "native"])
+@pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning", "ignore:invalid value:RuntimeWarning")
+def test_instructions_that_only_look_equal_are_all_run(f, backend):
+    compiled = tg.compile(f, backend=backend)
+    x = np.array([[1.0, -2.0], [3.0, 4.0]])
+    for _ in range(2):
+        for got, want in zip(compiled(x), f(tg.tensor(x)), strict=True):
+            np.testing.assert_array_equal(got.numpy(), want.numpy())
+
+
 def test_what_nothing_needs_is_not_run():
     def f(x):
         np.exp(x)

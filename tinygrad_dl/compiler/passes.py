@@ -15,6 +15,7 @@ from .joining import joined
 from .lowering import basic_name, bounded, lower
 from .program import Array, Instruction, Literal, Program, Value, execute
 from .rewriting import Rewriter, instead
+from .structure import same_number
 
 FOLDED = 65536  # elements: larger results are not computed in advance
 
@@ -199,13 +200,28 @@ def shared(program: Program) -> Program:
     seen: dict[Any, Instruction] = {}
     for old in program.body:
         step = new.step(old)
-        key = (step.op, tuple((type(a), a) for a in step.args), repr(sorted(step.static.items())))
+        key = step.op, _alike(step.args), _alike(step.static)
         first_step = seen.setdefault(key, step)
         if first_step is step:
             new.body.append(step)
         else:
             new.instead.update(zip(step.outputs, first_step.outputs, strict=True))
     return new.done()
+
+
+def _alike(value: Any) -> Any:
+    """What is equal only for arguments that compute the same."""
+    if isinstance(value, np.ndarray):
+        return value.shape, value.dtype.str, value.tobytes()
+    if isinstance(value, tuple | list):
+        return type(value), *map(_alike, value)
+    if isinstance(value, dict):
+        return tuple((key, _alike(value[key])) for key in sorted(value))
+    if isinstance(value, slice):
+        return slice, *map(_alike, (value.start, value.stop, value.step))
+    if isinstance(value, bool | int | float | complex | str | np.generic | np.dtype):
+        return type(value), same_number(value)
+    return id(value)
 
 
 def live(program: Program) -> Program:

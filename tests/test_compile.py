@@ -245,6 +245,30 @@ def test_backward_twice_accumulates():
     assert len(step.programs) == 2
 
 
+@pytest.mark.parametrize("backend", ["interpreter", "numpy", "native"])
+def test_a_scope_of_random_numbers_in_the_step_begins_anew_at_every_run(backend):
+    rng = np.random.default_rng(0)
+
+    def f(x):
+        with tg.random.scope(3):
+            masked = nn.functional.dropout(x, 0.5) + tg.random.uniform(shape=(4,))
+            own = tg.random.normal(shape=(4,), rng=rng)
+        return masked, own, nn.functional.dropout(x, 0.5)
+
+    found = []
+    for compiled in (lambda f: f, tg.compile(backend=backend)):
+        tg.seed(1)
+        rng = np.random.default_rng(0)
+        step = compiled(f)
+        results = [step(np.ones(4, np.float32)) for _ in range(3)]
+        with tg.random.scope(5):
+            results.append(step(np.ones(4, np.float32)))
+        found.append(results)
+    for eager, other in zip(*found, strict=True):
+        for a, b in zip(eager, other, strict=True):
+            np.testing.assert_array_equal(np.asarray(b), np.asarray(a))
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "longdouble", "bool", "int8"])
 @pytest.mark.parametrize("backend", ["interpreter", "numpy", "native"])
 def test_a_single_number_is_drawn_in_any_dtype(backend, dtype):

@@ -162,3 +162,18 @@ def test_tensors_that_share_memory_go_their_own_ways(make, backend):
 def test_detach_copies_nothing():
     w = tg.tensor(np.ones(3), requires_grad=True)
     assert np.shares_memory(w.detach().numpy(), w.data)
+
+
+@pytest.mark.parametrize("backend", ["interpreter", "numpy", "native"])
+def test_a_gradient_that_is_an_argument_is_a_copy_of_it(backend):
+    w, x = tg.tensor(np.ones(3), requires_grad=True), np.ones(3)
+
+    @tg.compile(backend=backend)
+    def step(g):
+        w.grad = g
+
+    for _ in range(3):
+        step(x)
+        x[...] = 99
+        np.testing.assert_array_equal(w.grad.numpy(), np.ones(3))
+        x[...] = 1

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from ..graph import Handle, Leaf, Node, next_order, wrap
 from ..primitive import Fused, Primitive
 from ..scope import current, enter, leave, within
 from .actions import Actions, Schedule
-from .feeds import Draw, Gradient, Slot, State
+from .feeds import Argument, Draw, Gradient, Slot, State
 from .optimizing import Ready, optimize
 from .program import Array, Instruction, Literal, Program, Value, value_of
 from .structure import is_state
@@ -52,6 +53,7 @@ class Tape:
         self.owners: dict[int, Handle] = {}  # whose value or gradient an array is, by its identity
         self.origin: Node | None = None  # whose rule runs
         self.start = next_order()  # what is made later is made in the step
+        self.generator = current().generator
         self._made: dict[int, weakref.ref[Any]] = {}  # tensors and optimizers, by identity
 
     # what the step itself makes
@@ -279,10 +281,14 @@ class Tape:
         """A draw from a generator."""
         with hidden():
             first = draw(*args, **kwargs)
-        source = Draw(draw, args, kwargs, first)
-        self.actions.draws.append(source)
-        result = wrap(np.array(first, np.uint64)) if source.whole else first
-        self.feed(result.data, source, draw.__name__)
+        result = wrap(np.array(first, np.uint64)) if type(first) is int else first
+        given = signature(draw).bind(*args, **kwargs).arguments.get("rng")
+        if given is None and current().generator is not self.generator:
+            self.constant(result.data)  # the step's own scope begins from its seed at every run
+        else:
+            source = Draw(draw, args, kwargs, first)
+            self.actions.draws.append(source)
+            self.feed(result.data, source, draw.__name__)
         return result
 
     def schedule(self, schedule: Any) -> None:
@@ -322,6 +328,7 @@ class Tape:
             updates[len(outputs)] = place
             outputs.append(self._known(tensor.data))
             sinks.append(slot or State(tensor))
+        arguments = {value for value, source in self.feeds if isinstance(source, Argument)}
         given = {id(s.tensor): i for i, (_, s) in enumerate(self.feeds) if isinstance(s, Gradient)}
         for tensor in self.gradients:
             g, at = tensor._grad, given.get(id(tensor))
@@ -330,6 +337,8 @@ class Tape:
                     updates[len(outputs)] = at
                 outputs.append(self._known(g.data))
                 sinks.append(Gradient(tensor))
+                if outputs[-1] in arguments:  # whose array is the caller's
+                    tensor._grad = wrap(g.data.copy(), g.node)
         inputs = [v for v, _ in self.feeds]
         program = Program(inputs, self.constants, self.body, outputs, updates)
         return program, [s for _, s in self.feeds], sinks

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import tinygrad_dl as tg
+from tinygrad_dl import nn
 from tinygrad_dl.checkpointing import checkpoint
 from tinygrad_dl.transforms import grad, gradients, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 
@@ -208,6 +209,22 @@ def test_checkpoint_equals_the_plain_call(leaves, order):
         assert after == state
         for result, expected in zip(results, plain, strict=True):
             np.testing.assert_allclose(result, expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("call", [lambda f, *a: f(*a), tg.compile], ids=["eager", "compiled"])
+def test_checkpoint_of_a_module_with_other_tensors(call):
+    class Scaled(nn.Module):
+        def __init__(self):
+            self.w = nn.Parameter(np.array([1.0, 2.0]))
+
+        def forward(self, x):
+            return checkpoint(lambda z: np.tanh(z * self.w), x)
+
+    model, x, w = Scaled(), tg.tensor([0.5, 0.25], dtype=np.float64), np.array([3.0, -1.0])
+    gradient = tg.grad(lambda v: nn.functional_call(model, {"w": v}, x).sum())
+    found = call(gradient, w) if call is not tg.compile else call(gradient)(w)
+    np.testing.assert_allclose(found.numpy(), x.numpy() * (1 - np.tanh(x.numpy() * w) ** 2), rtol=1e-13)
+    assert model.w.grad is None
 
 
 def test_checkpoint_keeps_nothing_and_runs_twice(leaves):

@@ -12,7 +12,7 @@ from .autodiff import propagate
 from .graph import Handle, Leaf, Node, next_order, wrap
 from .primitive import Primitive
 from .random import generator
-from .scope import current, taping, within
+from .scope import current, stand_ins, taping, within
 
 
 def checkpoint(f: Callable[..., Any], *args: Any) -> Any:
@@ -22,10 +22,10 @@ def checkpoint(f: Callable[..., Any], *args: Any) -> Any:
         parameters of a module. The second run sees the same random numbers, as far as they are drawn by this
         library (not by a NumPy generator of f's own), and updates no state: batch-norm statistics count once. It runs
         in the mode that the modules are in by then, so call `eval()` after backward. Gradients of any order are those
-        of `f(*args)`.
+        of `f(*args)`. Where modules have other tensors for a time (`functional_call`), everything is kept.
     Raises TypeError if f returns anything else.
     """
-    if not current().recording or taping() is not None:  # a compiled step plans its own memory
+    if not current().recording or taping() is not None or stand_ins():  # a compiled step plans its own memory
         return f(*args)
     call = _Checkpoint(f, args)
     start = next_order()

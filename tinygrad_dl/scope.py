@@ -51,6 +51,20 @@ current = _SCOPE.get
 enter = _SCOPE.set
 leave = _SCOPE.reset
 
+_STAND_INS: ContextVar[bool] = ContextVar("tinygrad_dl.stand_ins", default=False)
+stand_ins = _STAND_INS.get  # do a module's tensors stand for others, as in `functional_call`?
+
+
+@contextmanager
+def standing_in() -> Iterator[None]:
+    """Run a block in which they do."""
+    token = _STAND_INS.set(True)
+    try:
+        yield
+    finally:
+        _STAND_INS.reset(token)
+
+
 _WATCH: ContextVar[Any] = ContextVar("tinygrad_dl.watch", default=None)  # apart: a watch leaves it at every operation
 watch_by = _WATCH.set
 watch_no_more = _WATCH.reset

@@ -16,7 +16,7 @@ from .. import scope as _scope
 from .._source import describe
 from .._tensor import Tensor
 from ..graph import Leaf
-from ..scope import Path, Scope, current, enter, leave, taping
+from ..scope import Path, Scope, current, enter, leave, standing_in, taping
 from . import state as _state
 from .state import Holder, Parameter, is_buffer, is_parameter, is_state, items, named_state, nearest, walk
 
@@ -203,7 +203,8 @@ def functional_call(model: Module, state: Mapping[str, Any], *inputs: Any, **kwa
         for tensor, value in values.items():
             data = value.data if tape is None else tape.alias(value)
             tensor.data, tensor.node = data, value.node
-        return model(*inputs, **kwargs)
+        with standing_in():
+            return model(*inputs, **kwargs)
     finally:
         for tensor, data, node in own:
             tensor.data, tensor.node = data, node

@@ -162,6 +162,13 @@ def test_integers_do_not_require_grad():
         tg.tensor([1j])
 
 
+@pytest.mark.parametrize("f", [lambda t: t * 1j, lambda t: t + np.ones(2, complex), lambda t: np.power(t, 1j)])
+def test_what_becomes_complex_does_not_lose_a_gradient(f):
+    t = tg.tensor([1.0, 2.0], requires_grad=True)
+    with pytest.raises(TypeError, match="result is complex"):
+        f(t)
+
+
 # changing values
 
 

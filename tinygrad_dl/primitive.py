@@ -125,6 +125,11 @@ class Primitive:
         node.shape = output.shape
         dtype = node.dtype = output.dtype
         if dtype is not _FLOAT32 and dtype.kind != "f":
+            if dtype.kind == "c":
+                raise TypeError(
+                    f"{self.name}: the result is complex, through which no gradient flows, and an argument requires "
+                    "grad; compute with real and imaginary parts, or with .detach()"
+                )
             return wrap(output)
         if output.base is not None:
             node.origin = next((p if type(p) is Leaf else p.origin for p in parents if p is not None), None)

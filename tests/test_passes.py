@@ -82,6 +82,24 @@ def test_instructions_that_only_look_equal_are_all_run(f, backend):
             np.testing.assert_array_equal(got.numpy(), want.numpy())
 
 
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x, y: tg.nn.functional.cross_entropy(x, y),
+        lambda x, y: x[np.arange(2), y],
+        lambda x, y: np.take_along_axis(x, y[:, None], 1),
+    ],
+    ids=["loss", "pick", "take"],
+)
+@pytest.mark.parametrize("backend", ["interpreter", "numpy", "native"])
+def test_what_nothing_needs_fails_all_the_same(f, backend):
+    compiled = tg.compile(lambda x, y: (f(x, y), x * 2)[1], backend=backend)
+    for _ in range(2):
+        np.testing.assert_array_equal(compiled(X, np.array([0, 2])).numpy(), 2 * X)
+        with pytest.raises((ValueError, IndexError)):
+            compiled(X, np.array([0, 3]))
+
+
 def test_what_nothing_needs_is_not_run():
     def f(x):
         np.exp(x)

@@ -49,6 +49,7 @@ def is_elementwise(step: Instruction) -> bool:
 
 
 WHERE: Primitive = ops.choice._where
+CHECKS = (objectives._safe, bounded)  # which raise for wrong labels and indices
 _VIEWS: tuple[Primitive, ...] = (ops.reshape, ops.transpose, ops.broadcast_to)
 
 
@@ -225,11 +226,11 @@ def _alike(value: Any) -> Any:
 
 
 def live(program: Program) -> Program:
-    """Only what leads to an output."""
+    """Only what leads to an output, and looks at integers that may be wrong."""
     needed = set(program.outputs)
     body: list[Instruction] = []
     for step in reversed(program.body):
-        if needed.intersection(step.outputs):
+        if needed.intersection(step.outputs) or step.op in CHECKS:
             needed.update(step.inputs)
             body.append(step)
     constants: dict[Value, Array] = {v: a for v, a in program.constants.items() if v in needed}

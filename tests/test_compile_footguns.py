@@ -485,3 +485,25 @@ def test_draws_past_tg_random_are_frozen_and_verify_tells(backend):
             step(np.ones(3))
     seen = frozen(lambda: tg.random.normal(shape=(3,), rng=rng))
     assert len({seen(np.ones(3)).item() for _ in range(4)}) == 4
+
+
+@pytest.mark.parametrize("options", [{"betas": [0.9, 0.99]}, {"lr": np.array(0.1)}, {"lr": tg.tensor(0.1)}])
+def test_an_option_that_could_be_changed_in_place_is_refused(options):
+    w = nn.Parameter(np.ones(2))
+    optimizer = optim.Adam([w], lr=0.1)
+
+    @tg.compile
+    def step(x):
+        optimizer.zero_grad()
+        (w * x).sum().backward()
+        optimizer.step()
+
+    step(np.ones(2))
+    optimizer.param_groups[0].update(options)
+    before = w.detach().numpy().copy()
+    with pytest.raises(TypeError, match=f"Adam: expected the option {next(iter(options))} to be a number or a tuple"):
+        step(np.ones(2))
+    np.testing.assert_array_equal(w.detach().numpy(), before)
+    assert optimizer.state[w]["step"] == 1
+    optimizer.param_groups[0].update(lr=0.1, betas=(0.9, 0.999))
+    step(np.ones(2))

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .._source import describe
 from .._tensor import Tensor
 from .feeds import Changed, Draw
 from .straight import Straight
@@ -88,6 +89,12 @@ class Optimize:
         self.keys = [k for k in self.group if k not in _UNREAD and k not in constants]
         self.seen: list[Any] = [self.group[k] for k in self.keys]
         self.options = dict(zip(self.keys, self.seen, strict=True)) | constants
+        for key, option in self.options.items():
+            if isinstance(option, list | np.ndarray | Tensor):
+                raise TypeError(
+                    f"compile: {type(optimizer).__name__}: expected the option {key} to be a number or a tuple, got "
+                    f"{describe(option)}; what is changed in place would not be seen"
+                )
         self.fixed = {k: structure(v) for k, v in self.options.items()}
         self.places = [p for k, v in self.options.items() for p in _numbers(v, (k,))]
         self.numbers = np.empty(len(self.places), np.float64)

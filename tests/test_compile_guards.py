@@ -171,6 +171,46 @@ def a_mode_behind_another_compiled_function():
 
 
 @change
+def a_mode_in_a_set():
+    models = {nn.Dropout(0.5)}
+    return lambda x: sum(model(x) for model in models), eval_of(*models)
+
+
+@change
+def a_set_that_grows():
+    numbers = {1.0}
+    return lambda x: x * sum(numbers), lambda: numbers.add(3.0)
+
+
+@change
+def a_variable_that_is_bound_later():
+    def f(x):
+        try:
+            return x * factor
+        except NameError:
+            return x
+
+    def bind():
+        nonlocal factor
+        factor = 3.0
+
+    if False:
+        factor = None
+    return f, bind
+
+
+@change
+def a_global_that_is_bound_later():
+    def f(x):
+        try:
+            return x * LATER
+        except NameError:
+            return x
+
+    return f, lambda: globals().update(LATER=3.0)
+
+
+@change
 def the_sign_of_a_zero():
     numbers = {"k": 0.0}
     return lambda x: np.copysign(x, numbers["k"]), lambda: numbers.update(k=-0.0)
@@ -187,6 +227,7 @@ def test_it_is_seen(name):
         make_change()
         results += [f(X) for _ in range(2)]
         globals().update(SCALE=2.0)
+        globals().pop("LATER", None)
         Scaled.factor = 1.0
         runs.append([r.data if isinstance(r, tg.Tensor) else np.asarray(r) for r in results])
     assert not np.array_equal(runs[0][2], runs[0][3])

@@ -8,10 +8,12 @@ instead. Nothing else is seen.
 
 from __future__ import annotations
 
+import builtins
+import dis
 import functools
 from collections.abc import Iterator
 from operator import is_
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ from .straight import Straight
 from .structure import is_state, same_number
 
 _MISSING: Any = type("missing", (), {"__repr__": lambda self: "nothing"})()
+_EMPTY = CellType()
 _PLAIN = (bool, int, float, str, bytes, type(None), np.generic, np.dtype)
 _UNSEEN = {"_path"}  # of a Module: where it was last called
 _KNOWN = {__name__.partition(".")[0], "builtins"}  # packages whose classes stay as they are
@@ -41,7 +44,7 @@ class Guards:
         self.optimizers: list[tuple[Optimizer, list[list[Tensor]]]] = []
         self.tensors: list[tuple[Tensor, bool]] = []
         self.sizes: list[tuple[dict[str, Any], int, str]] = []  # of modules' tables
-        self.lengths: list[tuple[dict[Any, Any], int, str]] = []  # of dicts
+        self.lengths: list[tuple[dict[Any, Any] | set[Any] | frozenset[Any], int, str]] = []  # of dicts and sets
         self._modules: set[int] = set()  # tables of attributes of modules, whose changes are counted
         self._seen: set[int] = set()
         self._kept: list[Any] = []
@@ -64,10 +67,12 @@ class Guards:
         same.check(f"{same.name(scope)}.changes == {same.name(self)}.changes")
         for table, key, old, _ in self.entries:
             if id(table) not in self._modules:
-                same.check(f"{same.name(table)}[{same.name(key)}] is {same.name(old)}")
+                where, name = same.name(table), same.name(key)
+                same.check(f"{name} not in {where}" if old is _MISSING else f"{where}[{name}] is {same.name(old)}")
         same.check(*(f"len({same.name(table)}) == {length}" for table, length, _ in self.lengths))
         for cell, old, _ in self.cells:
-            same.check(f"{same.name(cell)}.cell_contents is {same.name(old)}")
+            empty = f"{same.name(cell)} == {same.name(_EMPTY)}"
+            same.check(empty if old is _MISSING else f"{same.name(cell)}.cell_contents is {same.name(old)}")
         for sequence, parts, _ in self.lists:
             same.check(*_same_parts(same, same.name(sequence), parts))
         for optimizer, groups in self.optimizers:
@@ -94,9 +99,9 @@ class Guards:
         for table, size, where in self.sizes:
             if _size(table) != size:
                 return f"{where} had {size} attributes, has {_size(table)}"
-        for table, length, where in self.lengths:
-            if len(table) != length:
-                return f"{where} had {length} entries, has {len(table)}"
+        for collection, length, where in self.lengths:
+            if len(collection) != length:
+                return f"{where} had {length} entries, has {len(collection)}"
         for sequence, parts, where in self.lists:
             if len(sequence) != len(parts):
                 return f"{where} had {len(parts)} entries, has {len(sequence)}"
@@ -123,7 +128,7 @@ class Guards:
         return iter(self.entries)
 
     def _visit(self, value: Any, where: str) -> None:
-        if isinstance(value, _PLAIN) or id(value) in self._seen:
+        if isinstance(value, _PLAIN) or value is _MISSING or id(value) in self._seen:
             return
         self._seen.add(id(value))
         self._kept.append(value)
@@ -144,6 +149,10 @@ class Guards:
             for key, part in list(value.items()):
                 self.entries.append((value, key, part, f"{where}[{key!r}]"))
                 self._visit(part, f"{where}[{key!r}]")
+        elif isinstance(value, set | frozenset):
+            self.lengths.append((value, len(value), where))
+            for part in value:
+                self._visit(part, f"an element of {where}")
         elif isinstance(value, functools.partial):
             self._visit((value.func, value.args, value.keywords), where)
         elif isinstance(value, MethodType):
@@ -169,7 +178,7 @@ class Guards:
     def _search(self, value: Any, where: str, deep: int) -> None:
         if isinstance(value, Module | Optimizer | Tensor):
             self._visit(value, where)
-        elif isinstance(value, list | tuple | dict):
+        elif isinstance(value, list | tuple | dict | set | frozenset):
             for key, part in value.items() if isinstance(value, dict) else enumerate(value):
                 if not isinstance(part, _PLAIN) and deep:
                     self._search(part, f"{where}[{key!r}]", deep - 1)
@@ -210,16 +219,16 @@ class Guards:
             return
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
             value = _content(cell)
-            if value is not _MISSING:  # else it is not bound yet
-                self.cells.append((cell, value, name))
-                self._visit(value, name)
+            self.cells.append((cell, value, name))
+            self._visit(value, name)
         for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
             self._visit(value, code.co_name)
         table = function.__globals__
         for name in _names(code):
-            if name in table:
-                self.entries.append((table, name, table[name], name))
-                self._visit(table[name], name)
+            if name in table or not hasattr(builtins, name):
+                value = table.get(name, _MISSING)
+                self.entries.append((table, name, value, name))
+                self._visit(value, name)
 
 
 def _size(table: dict[str, Any]) -> int:
@@ -228,7 +237,7 @@ def _size(table: dict[str, Any]) -> int:
 
 def _names(code: CodeType) -> set[str]:
     """The global names in a code object and in those inside it."""
-    found = set(code.co_names)
+    found = {step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             found |= _names(constant)

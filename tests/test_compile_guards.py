@@ -243,6 +243,15 @@ def test_a_method_that_is_compiled_sees_its_object():
     np.testing.assert_array_equal(one.step(X).numpy(), X)
 
 
+def test_explain_names_the_argument_that_changed():
+    f = tg.compile(lambda x, models: models["a"].model(x))
+    models = {"a": types.SimpleNamespace(model=nn.Dropout(0.5))}
+    f(X, models)
+    models["a"].model.eval()
+    np.testing.assert_array_equal(f(X, models).numpy(), X)
+    assert "models['a'].model.training was nothing, is False" in f.explain()
+
+
 def test_what_an_object_counts_and_collects_is_not_looked_at():
     one = trainer(method=True)
     for _ in range(5):

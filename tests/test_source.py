@@ -125,7 +125,7 @@ def test_names_are_found_in_nested_arguments_and_methods():
     task.scores({"image": np.ones((4, 3), np.float32)}, np.float32(2), np.ones(2))
     (program,) = Task.scores.programs
     assert [v.name for v in program.inputs] == [
-        "batch.image", "scale", "more.0", "Linear.weight", "Linear.bias",
+        "batch.image", "scale", "more.0", "self.model.weight", "self.model.bias",
     ]  # fmt: skip
     assert [v.name for v in program.outputs] == ["result 0", "more.0"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from ..scope import taping, written_to
 from .backends import builder
 from .feeds import Argument, Changed
 from .guards import Guards
-from .naming import name_values
+from .naming import bound, name_values
 from .numpy_backend import source
 from .program import Program
 from .replay import Recorded
@@ -93,7 +93,7 @@ class Compiled:
         return self.function(*args, **kwargs)
 
     def _record(self, key: Any, tree: Any, arrays: list[Any], why: str) -> Any:
-        guards = Guards(self.function, _objects(tree))
+        guards = Guards(self.function, _objects(bound(self.function, tree)))
         tape = Tape(tensor for tensor, _ in guards.tensors)
         handles = []
         for number, given in enumerate(arrays):
@@ -166,13 +166,13 @@ def _difference(key: tuple[Any, ...], before: list[tuple[Any, ...]]) -> str:
     return "arguments of another structure or value"
 
 
-def _objects(tree: Any) -> list[Any]:
-    """What stands in a structure besides arrays and numbers."""
-    if isinstance(tree, tuple | list):
-        return [x for part in tree for x in _objects(part)]
-    if isinstance(tree, dict):
-        return [x for part in tree.values() for x in _objects(part)]
-    return [tree]
+def _objects(tree: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+    """`(where, what)` of everything in a structure."""
+    if isinstance(tree, tuple | list | dict):
+        for key, part in tree.items() if isinstance(tree, dict) else enumerate(tree):
+            yield from _objects(part, f"{where}[{key!r}]" if where else str(key))
+    else:
+        yield where, tree
 
 
 def _refuse_rebinding(guards: Guards, tape: Tape) -> None:

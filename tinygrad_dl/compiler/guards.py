@@ -11,7 +11,7 @@ from __future__ import annotations
 import builtins
 import dis
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from operator import is_
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -37,7 +37,7 @@ _DEEP = 3  # objects in objects in an object: there is no end to what these may 
 class Guards:
     """The state of what a function reaches, at the time of its making."""
 
-    def __init__(self, function: Any, arguments: Any) -> None:
+    def __init__(self, function: Any, arguments: Iterable[tuple[str, Any]]) -> None:
         self.entries: list[tuple[dict[Any, Any], Any, Any, str]] = []
         self.lists: list[tuple[Any, list[Any], str]] = []
         self.cells: list[tuple[Any, Any, str]] = []
@@ -49,8 +49,8 @@ class Guards:
         self._seen: set[int] = set()
         self._kept: list[Any] = []
         self._visit(function, getattr(function, "__name__", "the function"))
-        for argument in arguments:
-            self._visit(argument, "an argument")
+        for where, argument in arguments:
+            self._visit(argument, where)
         self._prepare()
 
     def _prepare(self) -> None:

@@ -21,7 +21,7 @@ def name_values(recorded: Recorded, function: Callable[..., Any], arguments: Any
     arguments: the structure `(args, kwargs)` of the call. A parameter is called as the function reaches it,
     `model.0.weight`; what is computed for it, `grad of model.0.weight`, `new model.0.weight`."""
     tensors, numbers = dict(_tensors(recorded)), dict(_numbers(recorded))
-    given = dict(_places(_bound(function, arguments)))
+    given = dict(_places(bound(function, arguments)))
 
     def name(source: Any) -> str | None:
         if isinstance(source, Argument):
@@ -74,12 +74,12 @@ def _numbers(recorded: Recorded) -> Iterator[tuple[int, str]]:
                 yield id(array), ".".join(map(str, place))
 
 
-def _bound(function: Callable[..., Any], arguments: Any) -> dict[str, Any]:
+def bound(function: Callable[..., Any], arguments: Any) -> dict[str, Any]:
     """Arguments by the names that the function has for them."""
     args, kwargs = arguments
     try:
         return inspect.signature(function).bind(*args, **kwargs).arguments
-    except ValueError:  # some of NumPy's functions have no signature
+    except (TypeError, ValueError):  # these are too few or too many; some of NumPy's functions have no signature
         return dict(kwargs)
 
 

@@ -13,7 +13,11 @@ import pytest
 from tinygrad_dl.compiler.native import vector_math
 from tinygrad_dl.compiler.native.ir import Code, Lanes
 
-llvm = pytest.importorskip("llvmlite.binding")
+pytest.importorskip("llvmlite")
+
+import llvmlite.binding as llvm
+
+from tinygrad_dl.compiler.native import engine
 
 TOLERANCE = 4  # ulp
 DTYPES = {"float": np.float32, "double": np.float64}
@@ -53,8 +57,9 @@ def cast(source, target):
     return emit
 
 
-def module_text(emit, kind, width, count):
-    """`map` applies what `emit` appends to `count` arrays of n numbers, n a multiple of the width."""
+def module_text(emit, kind, width, count, around=((), ())):
+    """`map` applies what `emit` appends to `count` arrays of n numbers, n a multiple of the width; around: what it
+    begins and ends with."""
     code, lanes = Code(), Lanes(kind, width)
     code.label("loop")
     i = code.let("phi i64 [ 0, %entry ], [ %next, %latch ]")
@@ -66,18 +71,20 @@ def module_text(emit, kind, width, count):
     code.do(f"%next = add i64 {i}, {width}")
     code.do(f"br i1 {code.icmp('slt', Lanes('i64'), '%next', '%n')}, label %loop, label %end")
     parameters = ", ".join(["i64 %n", "ptr %y", *(f"ptr %x{k}" for k in range(count))])
-    body = f"entry:\n  br label %loop\n{code.text()}\nend:\n  ret void"
-    return "\n".join([*sorted(code.declares), f"define void @map({parameters}) {{\n{body}\n}}"])
+    before, after = map("\n".join, around)
+    body = f"entry:\n{before}\n  br label %loop\n{code.text()}\nend:\n{after}\n  ret void"
+    declares = sorted({*code.declares, *(engine.CONTROLS if before else ())})
+    return "\n".join([*declares, f"define void @map({parameters}) {{\n{body}\n}}"])
 
 
 @cache
-def compiled(emit, kind, width):
+def compiled(emit, kind, width, around=((), ())):
     """What `emit`, or the function of `vector_math` of this name, appends, as a function of arrays."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     emit = getattr(vector_math, emit) if isinstance(emit, str) else emit
     count = len(inspect.signature(emit).parameters) - 2
-    module = llvm.parse_assembly(module_text(emit, kind, width, count))
+    module = llvm.parse_assembly(module_text(emit, kind, width, count, around))
     features = llvm.get_host_cpu_features().flatten()
     machine = llvm.Target.from_default_triple().create_target_machine(cpu=llvm.get_host_cpu_name(), features=features)
     engine = llvm.create_mcjit_compiler(module, machine)
@@ -158,6 +165,24 @@ def test_special_values(name, kind, width):
     np.testing.assert_array_equal(y[~plain], expected[~plain])
     np.testing.assert_array_equal(np.signbit(y[~np.isnan(y)]), np.signbit(expected[~np.isnan(y)]))
     assert (np.abs(y[plain] - expected[plain]) <= TOLERANCE * np.spacing(np.abs(expected[plain]))).all()
+
+
+@every_width
+@every_kind
+@every_function
+def test_the_smallest_and_largest_numbers_as_kernels_compute(name, kind, width):
+    """Where what is denormal on the way is zero."""
+    info = np.finfo(DTYPES[kind])
+    ends = [*(info.tiny * np.array([1, 1.3, 2, 4.5, 9])), *(info.max / np.array([1, 1.3, 1.7, 2, 3, 5, 9]))]
+    x = np.array([*ends, *np.negative(ends)], DTYPES[kind])
+    with np.errstate(all="ignore"):
+        expected = FUNCTIONS[name][0](x.astype(np.float64)).astype(DTYPES[kind])
+    plain = defined(expected) & (np.abs(expected) >= info.tiny)
+    assert plain.any()
+    with mp.workprec(120):
+        exact = [FUNCTIONS[name][1](mp.mpf(float(a))) for a in x[plain]]
+        distance = distances(compiled(name, kind, width, engine.WITHOUT_DENORMALS)(x)[plain], exact)
+    assert (distance <= TOLERANCE * np.spacing(np.abs(expected[plain]))).all()
 
 
 @every_width

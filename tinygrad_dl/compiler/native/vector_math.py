@@ -2,8 +2,9 @@
 float64 lanes of any width, and returns the register of the result.
 
 No branches, no tables, no calls, but for angles of more than 40,000 turns: what LLVM has as intrinsics for these would
-fall apart into one call of the C library per lane. NaN, infinities, denormals and the sign of zero come out as NumPy
-has them.
+fall apart into one call of the C library per lane. NaN, infinities and the sign of zero come out as NumPy has them;
+so do denormals, where the processor computes with them. In kernels it does not (`engine.WITHOUT_DENORMALS`): there they
+are zero, as arguments and as results.
 
 The constants (`formats.py`) were fitted in 45 and more digits (reweighted least squares, towards the smallest greatest
 relative error), then rounded one after the other, the rest fitted anew after each; those of sin and cos are
@@ -268,5 +269,5 @@ def _log_above_one(code: Code, lanes: Lanes, x: str, above: str) -> str:
     field = code.binary("and", ints, scaled, -1 << form.mantissa)
     inverse = code.binary("sub", ints, (2 * form.bias + 2) << form.mantissa, field)  # of 2^(e - 2), normal for all e
     inverse = code.bitcast(ints, lanes, inverse)
-    f = code.fma(lanes, x, code.fmul(lanes, inverse, 0.25), code.fma(lanes, inverse, 0.25, -1.0))
+    f = code.fmul(lanes, code.fma(lanes, x, inverse, code.fsub(lanes, inverse, 4.0)), 0.25)
     return _log_of_parts(code, lanes, _exponent(code, lanes, scaled, form.exponent_zero), f)

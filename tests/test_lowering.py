@@ -217,6 +217,69 @@ def test_small_integers_count_from_the_end_of_long_rows(backend):
         np.testing.assert_array_equal(step(x, y).numpy(), [398, 544, 810, 1454])
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    "dtype", [np.bool_, np.int8, np.uint16, np.int32, np.uint64, np.float16, np.float32, np.float64]
+)
+@pytest.mark.parametrize("pick", [lambda x, y: x[np.arange(4), y], lambda x, y: np.take_along_axis(x, y[:, None], 1)])
+def test_what_is_picked_is_any_number_of_any_dtype(pick, dtype, backend):
+    """The sign of zero, infinities and NaN, the smallest and the largest, beside others."""
+    x, y = np.array([[0, 1, 2], [3, 0, 1], [1, 2, 5], [1, 0, 1]]).astype(dtype), np.array([1, 0, 2, -2])
+    if np.issubdtype(dtype, np.floating):
+        x[:] = [[1, -0.0, np.nan], [np.inf, -np.inf, -0.0], [np.inf, 2, np.nan], [-np.inf, np.finfo(dtype).min, 1]]
+    elif dtype != np.bool_:
+        x[:2, :2] = np.iinfo(dtype).min, np.iinfo(dtype).max
+    for labels in (y, y - 1):
+        result, _ = compiled(pick, backend, x, labels)
+        expected = pick(x, labels)
+        assert result.dtype == dtype
+        np.testing.assert_array_equal(result.numpy(), expected)
+        if result.dtype.kind == "f":
+            np.testing.assert_array_equal(np.signbit(result.numpy()), np.signbit(expected))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [np.bool_, np.int8, np.uint8, np.int16, np.int64])
+def test_sorting_one_column(dtype, backend):
+    x = np.array([[3], [0], [1]]).astype(dtype)
+    result, _ = compiled(lambda t: np.sort(t, axis=1), backend, x)
+    assert result.dtype == dtype
+    np.testing.assert_array_equal(result.numpy(), x)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [np.bool_, *[f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]])
+def test_reciprocals_of_integers(dtype, backend):
+    x = np.array([1, 2, 100, 1]).astype(dtype)
+    result, _ = compiled(lambda t: np.reciprocal(t), backend, x)
+    assert result.dtype == np.reciprocal(x).dtype
+    np.testing.assert_array_equal(result.numpy(), np.reciprocal(x))
+
+
+INTEGRAL = {
+    "softmax": (F.softmax, lambda x: np.exp(x) / np.exp(x).sum(-1, keepdims=True)),
+    "log_softmax": (F.log_softmax, lambda x: x - np.log(np.exp(x).sum(-1, keepdims=True))),
+    "logsumexp": (F.logsumexp, lambda x: np.log(np.exp(x).sum(-1))),
+    "batch norm": (
+        lambda x: F.batch_norm(x, None, None, training=True),
+        lambda x: (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5),
+    ),
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [np.bool_, np.int8, np.uint8, np.int32, np.uint64])
+@pytest.mark.parametrize("name", INTEGRAL)
+def test_integers_are_computed_with_in_float64(name, dtype, backend):
+    """Eager and compiled, by the definition; unsigned differences would wrap around, and those of small ones."""
+    function, definition = INTEGRAL[name]
+    x = np.array([[0, 1, 3], [5, 2, 0], [1, 100, 127]]).astype(dtype)
+    x[0, 1] = -128 if dtype == np.int8 else 0
+    for y in (function(tg.tensor(x)), compiled(function, backend, x)[0]):
+        assert y.dtype == np.float64
+        np.testing.assert_allclose(y.numpy(), definition(x.astype(np.float64)), rtol=1e-12, atol=1e-12)
+
+
 def test_what_may_fail_comes_before_everything_else():
     step = tg.compile(lambda x, y: np.take_along_axis(np.exp(x * 2), y[:, None], 1))
     step(X, LABELS)

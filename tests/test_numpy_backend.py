@@ -161,6 +161,28 @@ def test_the_source_shows_the_users_lines_and_layers():
     assert text.count("np.empty") < sum("out=" in line for line in text.splitlines()) / 2
 
 
+TABLE = np.random.default_rng(0).normal(size=100)
+
+
+@pytest.mark.parametrize(
+    "table", [TABLE, TABLE[:5], np.zeros(100), np.arange(100)], ids=["many", "few", "equal", "even"]
+)
+def test_static_arrays_are_written_out(table):
+    scaled = tg.primitive(lambda x, table: x[: table.size] * table, None, name="scaled")
+    step = compile(lambda x: scaled(x, table=table) + scaled(x, table=table), backend="numpy")
+    for _ in range(3):
+        np.testing.assert_array_equal(step(TABLE).numpy(), 2 * TABLE[: table.size] * table)
+    assert step.source.count("b64decode") == (table is TABLE)  # before the step, not in it
+
+
+def test_a_permutation_is_a_static_array():
+    order = np.argsort(TABLE)
+    step = compile(lambda a, v: np.searchsorted(a, v, sorter=order), backend="numpy")
+    for _ in range(3):
+        found = step(TABLE, TABLE[:9])
+    np.testing.assert_array_equal(found.numpy(), np.argsort(order)[:9])
+
+
 def test_an_error_names_the_operation_and_the_line():
     arrays = [a.copy() for a in ARRAYS]
     labels = next(i for i, a in enumerate(arrays) if a.shape == (64,) and a.dtype == np.int64)

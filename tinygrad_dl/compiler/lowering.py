@@ -92,8 +92,13 @@ def _getitem(x: Any, *indices: Any, index: Any) -> Any:
         return x.reshape(shape)
     if not _picked(index, x.shape, indices):
         return NotImplemented
-    y = np.sum(np.where(_columns(indices[1], x.shape[1]), x, 0), axis=1, keepdims=True)
-    return y.reshape(indices[1].shape)
+    picked = np.where(_columns(indices[1], x.shape[1]), x, _least(x.dtype))
+    return np.max(picked, axis=1, keepdims=True).reshape(indices[1].shape)
+
+
+def _least(dtype: Any) -> Any:
+    """What is greater than no number of a dtype."""
+    return -math.inf if dtype.kind == "f" else False if dtype == np.bool_ else int(np.iinfo(dtype).min)
 
 
 def _scatter_add(g: Any, *indices: Any, index: Any, shape: Any) -> Any:

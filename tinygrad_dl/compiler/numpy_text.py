@@ -105,7 +105,7 @@ def _masked(step: Instruction) -> Any:
 
 
 def _is_zero(arg: Value | Literal) -> bool:
-    return type(arg) in (int, float) and repr(arg) in ("0", "0.0")
+    return type(arg) in (bool, int, float) and repr(arg) in ("False", "0", "0.0")
 
 
 class Writer:
@@ -198,10 +198,12 @@ class Writer:
         return text if step.outputs[0].ndim and _of_library(step) else f"np.asarray({text})"
 
     def _static(self, value: Any, name: str) -> str:
+        """Data in its place; what takes many lines is made once, before the step."""
         try:
-            return literal(value)
+            text = literal(value)
         except Unwritable:
-            return self.definitions.expression(value, name)
+            text = ""
+        return text if text and "\n" not in text else self.definitions.expression(value, name)
 
 
 def _part(index: Any) -> str:

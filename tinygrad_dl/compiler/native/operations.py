@@ -31,6 +31,7 @@ _ARITHMETIC = {"add": "add", "subtract": "sub", "multiply": "mul"}
 _BITWISE = {"logical_and": "and", "logical_or": "or", "logical_xor": "xor"}
 _BITWISE |= {"bitwise_and": "and", "bitwise_or": "or", "bitwise_xor": "xor"}
 _ROUNDING = {"floor": "floor", "ceil": "ceil", "trunc": "trunc", "rint": "rint"}
+_OF_FLOATS = (*FUNCTIONS, "reciprocal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def _lowers_elementwise(name: str, step: Instruction, y: Value) -> bool:
     loop = loop_dtype(name, kinds)
     if loop is None or loop not in KINDS:
         return False
-    if name in FUNCTIONS and loop.kind != "f":
+    if name in _OF_FLOATS and loop.kind != "f":
         return False
     return all(isinstance(a, Value) or _holds(loop, a) for a in step.args)
 

@@ -237,30 +237,37 @@ PARTS = rows(
     ),
 )
 
-ORDER = rows(
-    (ops.argsort, by_row(ranked), MATRIX),
-    (ops.argsort, lambda x, axis: np.array(ranked(x.ravel().tolist())), COUNTS, None),
-    (ops.argpartition, by_row(ranked), MATRIX, 1),
-    (ops.argmax, by_row(lambda row: row.index(max(row))), MATRIX, 1),
-    (ops.argmax, lambda x: x.ravel().tolist().index(x.max()), MATRIX),
-    (ops.argmin, by_row(lambda row: row.index(min(row))), MATRIX, 1),
-    (ops.nanargmax, by_row(lambda row: row.index(max(v for v in row if v == v))), frozen([[1.0, np.nan, 2.0]]), 1),
-    (ops.nanargmin, by_row(lambda row: row.index(min(v for v in row if v == v))), frozen([[np.nan, 3.0, 2.0]]), 1),
-    (ops.searchsorted, lambda a, v: np.array([sum(x < w for x in a) for w in v]), frozen([-1.0, 0.0, 1.0]), VECTOR),
-    (ops.digitize, lambda x, bins: np.array([sum(b <= v for b in bins) for v in x]), VECTOR, frozen([-1.0, 0.0, 1.0])),
-    (_bincount, lambda x, minlength: np.array([(x == k).sum() for k in range(6)]), COUNTS, {"minlength": 6}),
-    (ops.bincount, None, COUNTS),
-    (ops.bincount, None, COUNTS, VECTOR, 6),
-    (ops.sort, None, CUBE, 1),
-    (ops.sort, None, MATRIX, None),
-    (ops.partition, by_row(sorted), MATRIX, 1),
-    (ops.partition, lambda x, *_: np.sort(x, None), real(3, 1), 1, None),
-    (_unique, lambda x: distinct(x)[1:], COUNTS),
-    (ops.unique, distinct, MATRIX, {"return_index": True, "return_inverse": True, "return_counts": True}),
-    (ops.unique, lambda x: distinct(x)[0], CUBE),
-    (ops.unique_values, lambda x: distinct(x)[0], MATRIX),
-    (ops.isin, lambda x, those: np.array([v in those.tolist() for v in x.tolist()]), COUNTS, np.array([1, 3])),
-)
+ORDER = [
+    *rows(
+        (ops.argsort, by_row(ranked), MATRIX),
+        (ops.argsort, lambda x, axis: np.array(ranked(x.ravel().tolist())), COUNTS, None),
+        (ops.argpartition, by_row(ranked), MATRIX, 1),
+        (ops.argmax, by_row(lambda row: row.index(max(row))), MATRIX, 1),
+        (ops.argmax, lambda x: x.ravel().tolist().index(x.max()), MATRIX),
+        (ops.argmin, by_row(lambda row: row.index(min(row))), MATRIX, 1),
+        (ops.nanargmax, by_row(lambda row: row.index(max(v for v in row if v == v))), frozen([[1.0, np.nan, 2.0]]), 1),
+        (ops.nanargmin, by_row(lambda row: row.index(min(v for v in row if v == v))), frozen([[np.nan, 3.0, 2.0]]), 1),
+        (ops.searchsorted, lambda a, v: np.array([sum(x < w for x in a) for w in v]), frozen([-1.0, 0.0, 1.0]), VECTOR),
+        (
+            ops.digitize,
+            lambda x, bins: np.array([sum(b <= v for b in bins) for v in x]),
+            VECTOR,
+            frozen([-1.0, 0.0, 1.0]),
+        ),
+        (_bincount, lambda x, minlength: np.array([(x == k).sum() for k in range(6)]), COUNTS, {"minlength": 6}),
+        (ops.bincount, None, COUNTS),
+        (ops.sort, None, CUBE, 1),
+        (ops.sort, None, MATRIX, None),
+        (ops.partition, by_row(sorted), MATRIX, 1),
+        (ops.partition, lambda x, *_: np.sort(x, None), real(3, 1), 1, None),
+        (_unique, lambda x: distinct(x)[1:], COUNTS),
+        (ops.unique, distinct, MATRIX, {"return_index": True, "return_inverse": True, "return_counts": True}),
+        (ops.unique, lambda x: distinct(x)[0], CUBE),
+        (ops.unique_values, lambda x: distinct(x)[0], MATRIX),
+        (ops.isin, lambda x, those: np.array([v in those.tolist() for v in x.tolist()]), COUNTS, np.array([1, 3])),
+    ),
+    Row(ops.bincount, (COUNTS, VECTOR, 6), keeps_dtype=False),  # float64, as NumPy's
+]
 
 COPIES = [
     *rows(

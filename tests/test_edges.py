@@ -335,6 +335,52 @@ def test_precisions(dtype):
         np.testing.assert_allclose(g.data, slope.data, rtol=tolerance, atol=tolerance, err_msg=name)
 
 
+PLACES = np.array([2, 0, 2, 5, 1, 2])
+INTEGRAL = {
+    "tril": np.tril,
+    "triu": lambda x: np.triu(x, 1),
+    "nan_to_num": np.nan_to_num,
+    "bincount": lambda x: np.bincount(PLACES, weights=x.reshape(-1)),
+    "a sum of each row": lambda x: np.einsum("ij->i", x),
+    "a sum of all": lambda x: np.einsum("ij->", x),
+    "a product of sums": lambda x: np.einsum("ij,kl->", x, x),
+    "a product of three": lambda x: np.einsum("ij,ij,ij->i", x, x, np.ones((2, 3), np.int16)),
+    "with a wider one": lambda x: np.einsum("ij,k->k", x, np.arange(3, dtype=np.int16)),
+    "with a float": lambda x: np.einsum("ij,k->k", x, np.ones(3, np.float32)),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.int8, np.uint8, np.int32, np.uint64, np.float16, np.float32])
+@pytest.mark.parametrize("name", INTEGRAL)
+def test_narrow_dtypes_are_numpys(name, dtype):
+    x = np.array([[100, 90, 0], [1, 20, 20]]).astype(dtype)
+    got, expected = INTEGRAL[name](tg.tensor(x)), INTEGRAL[name](x)
+    assert got.dtype == expected.dtype
+    np.testing.assert_allclose(got.numpy(), expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_the_gradient_of_weights_in_bins_has_their_dtype(dtype):
+    w = tg.tensor(np.ones(6, dtype), requires_grad=True)
+    np.bincount(PLACES, weights=w).backward(np.arange(6.0))
+    assert w.grad.dtype == dtype
+    np.testing.assert_array_equal(w.grad.numpy(), PLACES)
+
+
+@pytest.mark.parametrize(("x", "weights"), [([0, -1], [1.0, 2.0]), ([0, 1], [1.0]), ([0.5], [1.0])], ids=str)
+def test_bins_are_refused_as_numpy_does(x, weights):
+    for given in (weights, tg.tensor(weights)):
+        with pytest.raises((ValueError, TypeError)):
+            np.bincount(np.array(x), weights=given)
+
+
+def test_axes_of_an_ellipsis_do_not_vanish():
+    np.testing.assert_array_equal(np.einsum("i...->i", tg.tensor([1.0, 2.0])).numpy(), [1, 2])
+    for given in (np.ones((2, 3)), tg.tensor(np.ones((2, 3)))):
+        with pytest.raises(ValueError, match=r"i\.\.\.->i|ellipsis"):
+            np.einsum("i...->i", given)
+
+
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64, np.uint64])
 @pytest.mark.parametrize("table", [(5, 300), (5, 2, 3), (5, 1), (5, 0), (5,)], ids=str)
 @pytest.mark.parametrize("shape", [(), (0,), (40,), (2, 3)], ids=str)

@@ -306,6 +306,19 @@ def test_erf_and_gelu_to_full_precision():
     assert erf(x.astype(np.float32)).dtype == np.float32
 
 
+@pytest.mark.parametrize("dtype", [np.bool_, np.int8, np.uint8, np.int64, np.uint64])
+def test_a_sigmoid_of_integers(dtype):
+    x = np.array([0, 1, 5, 127, -128 if dtype == np.int8 else 0]).astype(dtype)
+    y = F.sigmoid(x)
+    assert y.dtype == np.exp(x[:1]).dtype
+    eps = np.finfo(y.dtype).eps
+    np.testing.assert_allclose(y, 1 / (1 + np.exp(-x.astype(float))), rtol=2 * eps, atol=eps)
+
+
+def test_a_gelu_of_a_python_number_is_not_rounded():
+    assert float(F.gelu(0.3)) == pytest.approx(0.15 * (1 + math.erf(0.3 * math.sqrt(0.5))), rel=1e-14)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_layers_keep_the_dtype(dtype):
     x = tg.tensor(X.astype(dtype), requires_grad=True)

@@ -74,6 +74,9 @@ def selu(x: Any) -> Tensor:
 
 
 def _stable_sigmoid(x: Any) -> Any:
+    x = np.asarray(x)
+    if x.dtype.kind != "f":  # -|x| is not negative if x is unsigned
+        x = x.astype(np.result_type(x, np.float16))
     z = np.exp(-np.abs(x))
     return np.where(np.greater_equal(x, 0), 1, z) / (1 + z)
 
@@ -133,7 +136,7 @@ def _erfc_series() -> Any:
 
 def _erf(x: Any) -> Any:
     """The error function, in float64 within 1e-15."""
-    dtype = np.result_type(x, np.float16)
+    dtype = np.result_type(np.asarray(x), np.float16)
     z = np.minimum(np.abs(x), _FLAT, dtype=np.float64)
     t = 2 / (2 + z)
     series = np.polynomial.chebyshev.chebval((2 * t - 1 - _LEAST) / (1 - _LEAST), _erfc_series())
@@ -145,8 +148,9 @@ erf = primitive(_erf, lambda g, _y, x: g * (2 / math.sqrt(math.pi) * np.exp(-x *
 
 def _shifted(x: Any, axis: int) -> Any:
     """A fresh floating array whose largest element along the axis is 0."""
-    d = np.asarray(x - np.maximum.reduce(x, axis=axis, keepdims=True)) if x.size else x.copy()
-    return d if d.dtype.kind == "f" else d.astype(np.float64)
+    if x.dtype.kind != "f":  # whose differences may wrap around
+        x = x.astype(np.float64)
+    return np.asarray(x - np.maximum.reduce(x, axis=axis, keepdims=True)) if x.size else x.copy()
 
 
 def _softmax_forward(x: Any, *, axis: int) -> tuple[Any, Any]:
@@ -164,13 +168,15 @@ def _softmax_backward(g: Any, y: Any, needs: Any, x: Any, *, axis: int) -> Any:
 
 @fused(forward=_softmax_forward, backward=_softmax_backward, name="softmax")
 def _softmax(x: Any, *, axis: int) -> Any:
-    e = np.exp(x - _peak(x, axis))
+    e = np.exp(_below_peak(x, axis))
     return e / np.sum(e, axis=axis, keepdims=True)
 
 
-def _peak(x: Any, axis: int) -> Any:
-    """The largest element, as a constant: shifting by it does not change the result."""
-    return np.max(x.detach(), axis=axis, keepdims=True)
+def _below_peak(x: Any, axis: int) -> Any:
+    """x less its largest element, which is a constant: shifting by it does not change the result."""
+    if x.dtype.kind != "f":
+        x = x.astype(np.float64)
+    return x - np.max(x.detach(), axis=axis, keepdims=True)
 
 
 def _log_softmax_forward(x: Any, *, axis: int) -> tuple[Any, Any]:
@@ -188,19 +194,21 @@ def _log_softmax_backward(g: Any, y: Any, needs: Any, x: Any, *, axis: int) -> A
 
 @fused(forward=_log_softmax_forward, backward=_log_softmax_backward, name="log_softmax")
 def _log_softmax(x: Any, *, axis: int) -> Any:
-    shifted = x - _peak(x, axis)
+    shifted = _below_peak(x, axis)
     return shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
 
 
 @spelled
 def softmax(x: Any, axis: int = -1) -> Tensor:
-    """eˣ / Σeˣ along an axis, without overflow; -inf gets probability 0, nothing but -inf gives NaN."""
+    """eˣ / Σeˣ along an axis, without overflow; -inf gets probability 0, nothing but -inf gives NaN.
+
+    Integers give float64."""
     return _softmax(x, axis=axis)
 
 
 @spelled
 def log_softmax(x: Any, axis: int = -1) -> Tensor:
-    """log(softmax(x)) along an axis, exact where the softmax underflows."""
+    """log(softmax(x)) along an axis, exact where the softmax underflows. Integers give float64."""
     return _log_softmax(x, axis=axis)
 
 

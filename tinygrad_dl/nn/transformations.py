@@ -76,7 +76,7 @@ def _norm_forward(x: Any, gamma: Any, beta: Any, *, eps: float) -> tuple[Any, An
     axes, shape, n = _layout(x)
     if n <= 1:
         raise ValueError(f"expected more than one value per channel for a variance, got shape {x.shape}")
-    dtype = x.dtype
+    dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
     if dtype == np.float16:
         x = x.astype(np.float32)
     mean = np.add.reduce(x, axis=axes) / n

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..primitive import primitive
 from ._arguments import Array, answers, asarray
+from .creation import copy as copy_of
 from .index import nonzero, take_along_axis
 from .join import stack
 from .logic import isnan, isneginf, isposinf
@@ -87,10 +88,13 @@ def nan_to_num(
     x: Array, copy: bool = True, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None
 ) -> Tensor:
     """NaN, inf and -inf replaced by numbers, the infinities by default by the largest and smallest of the dtype.
+    Integers and booleans stay as they are.
 
     Gradient 0 there. `copy` is without meaning: the result is always new."""
     x = asarray(x)
-    limits = np.finfo(x.dtype) if x.dtype.kind == "f" else np.iinfo(x.dtype)
+    if x.dtype.kind != "f":
+        return copy_of(x)
+    limits = np.finfo(x.dtype)
     x = where(isnan(x), nan, x)
     x = where(isposinf(x), float(limits.max) if posinf is None else posinf, x)
     return where(isneginf(x), float(limits.min) if neginf is None else neginf, x)

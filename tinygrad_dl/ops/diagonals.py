@@ -60,13 +60,13 @@ def _below(shape: tuple[int, ...], k: int) -> Any:
 @answers()
 def tril(m: Array, k: int = 0) -> Tensor:
     """The lower triangle of the last two axes; zero above the k-th diagonal."""
-    return where(_below(m.shape, k), m, 0)
+    return where(_below(m.shape, k), m, False)  # the zero that widens no dtype
 
 
 @answers()
 def triu(m: Array, k: int = 0) -> Tensor:
     """The upper triangle of the last two axes; zero below the k-th diagonal."""
-    return where(_below(m.shape, k - 1), 0, m)
+    return where(_below(m.shape, k - 1), False, m)
 
 
 @without_gradient()

@@ -16,6 +16,7 @@ import numpy as np
 from ..autodiff import unbroadcast
 from ..primitive import primitive
 from ._arguments import Array, answers, asarray
+from .creation import astype
 from .diagonals import diagonal
 from .reduction import sum
 
@@ -57,6 +58,8 @@ def _spell_out(subscripts: str, ndims: list[int]) -> tuple[list[str], str]:
     if not arrow:
         times = Counter(inputs.replace(",", "").replace("...", ""))
         output = "..." + "".join(sorted(c for c, n in times.items() if n == 1))
+    elif dots and "..." not in output:
+        raise ValueError(f"einsum: {subscripts!r} has axes for '...', but the output does not")
     return terms, output.replace("...", dots)
 
 
@@ -73,6 +76,8 @@ def einsum(subscripts: str, *operands: Array, optimize: Any = True) -> Tensor:
         raise TypeError(f"einsum: expected the subscripts as a string, got {type(subscripts).__name__}")
     arrays = [asarray(x) for x in operands]
     terms, output = _spell_out(subscripts, [x.ndim for x in arrays])
+    common = np.result_type(*[x.dtype for x in arrays])
+    arrays = [x if x.dtype == common else astype(x, dtype=common) for x in arrays]
     for i, term in enumerate(terms):
         while len(set(term)) < len(term):
             c = next(c for c in term if term.count(c) > 1)
@@ -85,7 +90,8 @@ def einsum(subscripts: str, *operands: Array, optimize: Any = True) -> Tensor:
             term = term[:first] + term[first + 1 : second] + term[second + 1 :] + c
         alone = [c for c in term if c not in output and not any(c in t for j, t in enumerate(terms) if j != i)]
         if alone:
-            arrays[i] = sum(arrays[i], axis=tuple(term.index(c) for c in alone))
+            axes = tuple(term.index(c) for c in alone)
+            arrays[i] = sum(arrays[i], axis=axes, dtype=None if common.kind == "f" else common)  # which wraps around
             term = "".join(c for c in term if c not in alone)
         terms[i] = term
     return _einsum(*arrays, subscripts=f"{','.join(terms)}->{output}", optimize=optimize)

@@ -57,8 +57,11 @@ def _min(a: Array, axis: Axis = None, *, keepdims: bool = False) -> Any:
 def _logsumexp(a: Array, axis: Axis = None, *, keepdims: bool = False) -> Any:
     """log(sum(exp(a))) over axes, without overflow.
 
-    -inf where every element is -inf (or there is none), with gradient NaN there, as PyTorch's."""
+    -inf where every element is -inf (or there is none), with gradient NaN there, as PyTorch's. Integers give
+    float64."""
     a = np.asarray(a)
+    if a.dtype.kind != "f":
+        a = a.astype(np.float64)
     peak = _maximum(a, axis=axis, keepdims=True, initial=-np.inf)
     peak = np.where(np.isfinite(peak), peak, 0)
     with np.errstate(divide="ignore"):

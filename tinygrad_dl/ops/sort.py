@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._arguments import Array, answers, asarray, without_gradient
+from .creation import astype
 from .index import ARRAY, getitem, scatter_add, take_along_axis
 from .shape import ravel
 
@@ -73,9 +74,9 @@ def bincount(x: Array, weights: Array = None, minlength: int = 0) -> Tensor:
     """How often each integer from 0 occurs in x, or the sum of the weights where it does."""
     if weights is None:
         return _bincount(x, minlength)
-    x = asarray(x)
-    n = max(minlength, int(np.asarray(x).max(initial=-1)) + 1)
-    return scatter_add(asarray(weights), x, index=(ARRAY,), shape=(n,))
+    x, weights = asarray(x), asarray(weights)
+    n = np.bincount(np.asarray(x), np.zeros(weights.shape), minlength).size  # which checks both
+    return scatter_add(astype(weights, dtype=np.float64), x, index=(ARRAY,), shape=(n,))
 
 
 @answers()

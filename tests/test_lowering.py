@@ -264,6 +264,14 @@ INTEGRAL = {
         lambda x: F.batch_norm(x, None, None, training=True),
         lambda x: (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5),
     ),
+    "cross entropy": (
+        lambda x: F.cross_entropy(x, np.array([2, 0, 1])),
+        lambda x: np.mean(np.log(np.exp(x).sum(-1)) - x[np.arange(3), [2, 0, 1]]),
+    ),
+    "dropout": (
+        lambda x: F.dropout(x, 0.25, rng=3),
+        lambda x: F.dropout(x, 0.25, rng=3),
+    ),
 }
 
 

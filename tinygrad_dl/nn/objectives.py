@@ -195,7 +195,8 @@ def cross_entropy(
             f"cross_entropy: expected integer labels, or probabilities of the logits' shape {logits.shape}, "
             f"got {target.dtype} {target.shape}"
         )
-    if weight is None and not label_smoothing and reduction == "mean" and logits.ndim == 2:
+    usual = weight is None and not label_smoothing and reduction == "mean"
+    if usual and logits.ndim == 2 and logits.dtype.kind == "f":
         return _mean_cross_entropy(logits, target, ignore_index=ignore_index)
     log_p = log_softmax(logits, axis=_class_axis(logits))
     loss = nll_loss(log_p, target, weight, ignore_index, reduction)

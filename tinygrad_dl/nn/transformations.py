@@ -182,7 +182,7 @@ def _mask(x: Any, key: Any, p: float) -> Any:
 
 
 def _dropout_forward(x: Any, key: Any, *, p: float, factor: float) -> tuple[Any, Any]:
-    mask = _mask(x, key, p).astype(x.dtype)
+    mask = _mask(x, key, p).astype(x.dtype if x.dtype.kind == "f" else np.float64)
     mask *= factor
     return x * mask, mask
 

@@ -1,6 +1,8 @@
 """What a compiled function looks at before it runs a program again: a change of it is seen, and nothing else is."""
 
+import copy
 import types
+import weakref
 
 import numpy as np
 import pytest
@@ -211,6 +213,62 @@ def a_global_that_is_bound_later():
 
 
 @change
+def another_element_of_a_set():
+    numbers = {2.0}
+
+    def replace():
+        numbers.clear()
+        numbers.add(3.0)
+
+    return lambda x: x * sum(numbers), replace
+
+
+@change
+def the_order_of_models_behind_an_object():
+    one = types.SimpleNamespace(models=[nn.Dropout(0.5), nn.Sequential()])
+    return lambda x: one.models[0](x), lambda: one.models.reverse()
+
+
+@change
+def a_mode_behind_an_object_with_slots():
+    class Slotted:
+        __slots__ = ("model",)
+
+    one = Slotted()
+    one.model = nn.Dropout(0.5)
+    return lambda x: one.model(x), eval_of(one.model)
+
+
+@change
+def a_mode_behind_a_class():
+    class Space:
+        model = nn.Dropout(0.5)
+
+    return lambda x: Space.model(x), eval_of(Space.model)
+
+
+@change
+def a_number_of_a_python_module():
+    module = types.ModuleType("settings")
+    module.__file__ = "settings.py"
+    module.factor = 2.0
+    return lambda x: x * module.factor, lambda: setattr(module, "factor", 3.0)
+
+
+@change
+def a_global_of_a_helper_of_any_class():
+    class Helped:
+        def __call__(self, x):
+            return self.times(x)
+
+        @staticmethod
+        def times(x):
+            return x * SCALE
+
+    return Helped(), lambda: globals().update(SCALE=3.0)
+
+
+@change
 def the_sign_of_a_zero():
     numbers = {"k": 0.0}
     return lambda x: np.copysign(x, numbers["k"]), lambda: numbers.update(k=-0.0)
@@ -229,6 +287,8 @@ def test_it_is_seen(name):
         globals().update(SCALE=2.0)
         globals().pop("LATER", None)
         Scaled.factor = 1.0
+        if compiled is tg.compile:
+            assert len(f.programs) <= 3, f.explain()
         runs.append([r.data if isinstance(r, tg.Tensor) else np.asarray(r) for r in results])
     assert not np.array_equal(runs[0][2], runs[0][3])
     for ours, theirs in zip(*runs, strict=True):
@@ -259,6 +319,88 @@ def test_what_an_object_counts_and_collects_is_not_looked_at():
         one.count += 1
         one.parts.names.append("b")
     assert len(type(one).step.programs) <= 2  # the first has no gradient to clear
+
+
+class Counted(nn.Module):
+    steps = 0
+    words = {str(i): i for i in range(1000)}  # noqa: RUF012
+    log = []  # noqa: RUF012
+
+    def forward(self, x):
+        return x * 2
+
+    def report(self, x):
+        self.log.append(len(self.words))
+        return x * SCALE
+
+
+def test_what_the_code_that_runs_does_not_name_is_not_looked_at():
+    model, one = Counted(), types.SimpleNamespace(model=nn.Dropout(0.5), data=np.ones(3))
+    f = tg.compile(lambda x: one.model(model(x)))
+    data = weakref.ref(one.data)
+    for _ in range(3):
+        f(X)
+        model.report(X)
+        Counted.steps += 1
+        one.best = copy.deepcopy(one.model)
+        one.data = None
+        globals().update(SCALE=SCALE + 1)
+    assert len(f.programs) == 1
+    assert data() is None
+
+
+@pytest.mark.parametrize("place", ["cell", "dict", "list", "default"])
+def test_equal_numbers_and_texts_may_be_other_objects(place):
+    number, table, items = 1.5, {"k": 1.5}, [1.5, "text"]
+
+    def f(x, k=None):
+        return x * {"cell": number, "dict": table["k"], "list": items[0], "default": k or 1}[place]
+
+    f = tg.compile(f)
+    for _ in range(4):
+        f(X)
+        number = float("1.5")
+        table["k"], items[:] = float("1.5"), [float("1.5"), "".join(["te", "xt"])]
+    assert len(f.programs) == 1
+
+
+class Proxy:
+    """One that has whatever it is asked for."""
+
+    def __getattr__(self, name):
+        return Proxy()
+
+    def __call__(self):
+        return 2.0
+
+
+class Failing:
+    factor = 2.0
+
+    @property
+    def __dict__(self):
+        raise RuntimeError
+
+    def __getattr__(self, name):
+        raise RuntimeError
+
+    def __eq__(self, other):
+        raise RuntimeError
+
+    __hash__ = None
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_objects_may_be_of_any_kind(behind):
+    proxy, failing = Proxy(), Failing()
+    one = types.SimpleNamespace(proxy=proxy, failing=failing, keys={1: [failing]})
+    if behind:
+        f = tg.compile(lambda x: x * one.proxy.anything() * one.failing.factor * len(one.keys))
+    else:
+        f = tg.compile(lambda x: x * proxy.anything() * failing.factor)
+    for _ in range(3):
+        np.testing.assert_array_equal(f(X).numpy(), 4 * X)
+    assert len(f.programs) == 1
 
 
 def test_objects_that_lead_to_each_other_are_looked_at_once():

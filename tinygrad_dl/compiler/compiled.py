@@ -19,6 +19,7 @@ from .guards import Guards
 from .naming import bound, name_values
 from .numpy_backend import source
 from .program import Program
+from .reach import Reach
 from .replay import Recorded
 from .structure import Place, is_state, put_together, signature, take_apart
 from .tape import Tape
@@ -39,7 +40,7 @@ class Compiled:
 
     @property
     def programs(self) -> list[Program]:
-        """Every program so far, in the order in which they were recorded."""
+        """Every program that may run again, in the order in which they were recorded, and the latest."""
         return [r.program for r in self._recorded]
 
     @property
@@ -93,8 +94,8 @@ class Compiled:
         return self.function(*args, **kwargs)
 
     def _record(self, key: Any, tree: Any, arrays: list[Any], why: str) -> Any:
-        guards = Guards(self.function, _objects(bound(self.function, tree)))
-        tape = Tape(tensor for tensor, _ in guards.tensors)
+        guards = Guards(Reach(self.function, _objects(bound(self.function, tree))))
+        tape = Tape(tensor for tensor, _ in guards.reach.tensors)
         handles = []
         for number, given in enumerate(arrays):
             array = (given.data if isinstance(given, Handle) else np.asarray(given)).view()
@@ -114,13 +115,13 @@ class Compiled:
         recorded = Recorded(why, guards, tape, results, plain, self._build)
         name_values(recorded, self.function, tree)
         recorded.flat = not kwargs and all(isinstance(a, Place) for a in tree[0])
-        self._programs.setdefault(key, []).append(recorded)
-        self._recorded.append(recorded)
         given = put_together(results, [wrap(f.data.copy()) if isinstance(f, Handle) else f for f in found])
         left = tape.left_behind()
         del tape, result, found, plain
         recorded.unrepeatable = any(thing() is not None for thing in left)
         self._latest = None if recorded.unrepeatable else recorded
+        self._programs[key] = [*_repeatable(self._programs.get(key, [])), recorded]
+        self._recorded = [*_repeatable(self._recorded), recorded]
         return given
 
     def explain(self) -> str:
@@ -175,9 +176,14 @@ def _objects(tree: Any, where: str = "") -> Iterator[tuple[str, Any]]:
         yield where, tree
 
 
+def _repeatable(found: list[Recorded]) -> list[Recorded]:
+    """Those that may run again; others stay until there is a next one, to say why it was recorded."""
+    return [recorded for recorded in found if not recorded.unrepeatable]
+
+
 def _refuse_rebinding(guards: Guards, tape: Tape) -> None:
     """An attribute that now names a tensor of the step would keep that tensor at later runs."""
-    for table, name, before, where in guards.modules():
+    for table, name, before, where in guards.reach.entries:
         after = table.get(name)
         if after is not before and isinstance(after, Handle) and not is_state(after) and tape.computed(after.data):
             raise RuntimeError(f"compile: {where} was bound to a new tensor in the step; write {where}.assign(value)")

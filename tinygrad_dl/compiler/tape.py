@@ -252,7 +252,7 @@ class Tape:
 
     def read_grad(self, tensor: Handle) -> None:
         """Somebody looks at `.grad`."""
-        if tensor in self.gradients or self._own_leaf(tensor):
+        if tensor in self.gradients or self.made(tensor):
             return
         if tensor._grad is None:
             self.gradients[tensor] = False
@@ -267,7 +267,7 @@ class Tape:
 
     def write_grad(self, tensor: Handle) -> None:
         """`.grad` is about to change."""
-        if not self._own_leaf(tensor):
+        if not self.made(tensor):
             self.gradients.setdefault(tensor, False)
 
     def _own_leaf(self, tensor: Any) -> bool:

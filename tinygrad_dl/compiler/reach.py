@@ -1,0 +1,235 @@
+"""`Reach`: what the code of a function leads to, by the names in it.
+
+These are closure cells, globals and defaults of the functions that may run, all attributes of modules, and of other
+objects, classes and Python modules the attributes that the code names: their functions, and the modules, optimizers and
+state in them; of classes and Python modules also numbers, texts and flags.
+"""
+
+from __future__ import annotations
+
+import builtins
+import dis
+import functools
+import sysconfig
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from types import CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+
+from .._source import _PACKAGE
+from .._tensor import Tensor
+from ..nn.module import Module
+from ..optim.optimizer import Optimizer
+from .structure import is_state
+
+MISSING: Any = type("missing", (), {"__repr__": lambda self: "nothing"})()
+PLAIN = (bool, int, float, str, bytes, type(None), np.generic, np.dtype)
+_INERT = (*PLAIN, np.ndarray)  # which lead nowhere
+UNSEEN = {"_path"}  # of a Module: where it was last called
+_IMPLIED = {"forward", "__call__", "__init__"}  # functions that run without being named
+_DEEP = 3  # objects in objects in an object: there is no end to what these may lead to
+_KNOWN = {__name__.partition(".")[0], "builtins"}  # packages whose classes stay as they are
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+
+
+class Reach:
+    """What a function and what stands among its arguments lead to now.
+
+    entries: `(table, key, value, where)`; cells, lists, optimizers and tensors likewise. sizes: how many attributes
+    modules have; lengths: how many entries dicts; sets: with a copy. modules: which tables are those of modules."""
+
+    def __init__(self, function: Any, arguments: Iterable[tuple[str, Any]]) -> None:
+        self.entries: list[tuple[Any, Any, Any, str]] = []
+        self.lists: list[tuple[Any, list[Any], str]] = []
+        self.cells: list[tuple[Any, Any, str]] = []
+        self.optimizers: list[tuple[Optimizer, list[list[Tensor]]]] = []
+        self.tensors: list[tuple[Tensor, bool]] = []
+        self.sizes: list[tuple[dict[str, Any], int, str]] = []
+        self.lengths: list[tuple[Any, int, str]] = []
+        self.sets: list[tuple[Any, Any, str]] = []
+        self.modules: set[int] = set()
+        self._named = set(_IMPLIED)
+        self._places: list[tuple[Any, str, int]] = []  # whose attributes are looked at by name
+        self._looked: set[tuple[int, str]] = set()
+        self._seen: dict[int, Any] = {}
+        self._visit(function, getattr(function, "__name__", "the function"))
+        given = list(arguments)
+        for where, argument in given:
+            self._visit(argument, where)
+        done = 0, 0
+        while done != (found := (len(self._named), len(self._places))):
+            done = found  # a function that is found later may name what was found before
+            for place in list(self._places):
+                self._look(*place)
+        self._arguments = [argument for _, argument in given]  # a program belongs to their identities
+        del self._seen, self._places
+
+    def _visit(self, value: Any, where: str) -> None:
+        if isinstance(value, _INERT) or value is MISSING or id(value) in self._seen:
+            return
+        self._seen[id(value)] = value
+        if isinstance(value, Module):
+            self._module(value, where)
+        elif isinstance(value, Optimizer):
+            self.optimizers.append((value, [list(group["params"]) for group in value.param_groups]))
+            self._visit(tuple(p for group in value.param_groups for p in group["params"]), where)
+        elif isinstance(value, Tensor):
+            self.tensors.append((value, value.node is None))
+        elif isinstance(value, list | tuple | dict | set | frozenset):
+            self._watch(value, where)
+            for key, part in _parts(value):
+                self._visit(part, f"{where}[{key!r}]")
+        elif isinstance(value, functools.partial):
+            self._visit((value.func, value.args, value.keywords), where)
+        elif isinstance(value, MethodType):
+            self._visit(value.__self__, where)
+            self._visit(value.__func__, where)
+        elif isinstance(value, FunctionType):
+            self._function(value)
+        else:
+            self._place(value, where, _DEEP)
+
+    def _watch(self, value: Any, where: str) -> None:
+        """All entries of a collection."""
+        if isinstance(value, list):
+            self.lists.append((value, list(value), where))
+        elif isinstance(value, dict):
+            self.lengths.append((value, len(value), where))
+            self.entries += [(value, key, part, f"{where}[{key!r}]") for key, part in value.items()]
+        elif isinstance(value, set) and all(isinstance(part, (*PLAIN, Module)) for part in value):
+            self.sets.append((value, frozenset(value), where))
+
+    def _module(self, module: Module, where: str) -> None:
+        table = module.__dict__
+        self.modules.add(id(table))
+        self.sizes.append((table, size(table), where))
+        for name in [*table, "training"]:
+            if name not in UNSEEN:
+                part = table.get(name, MISSING)
+                self.entries.append((table, name, part, f"{where}.{name}"))
+                self._visit(part, f"{where}.{name}")
+        self._classes(module)
+
+    def _place(self, value: Any, where: str, deep: int) -> None:
+        """An object of any other class, a class or a Python module."""
+        if isinstance(value, ModuleType):
+            if (getattr(value, "__file__", None) or _PACKAGE).startswith((*_LIBRARIES, _PACKAGE)):
+                return
+        elif not isinstance(value, type):
+            self._classes(value)
+        table = _table(value)
+        if table or _slots(value):
+            self._places.append((value, where, deep))
+        wrapped = table.get("__wrapped__")
+        if wrapped is not None:  # as a compiled function has
+            self._visit(wrapped, where)
+
+    def _classes(self, value: Any) -> None:
+        for kind in type(value).__mro__:
+            if kind.__module__.partition(".")[0] not in _KNOWN and id(kind) not in self._seen:
+                self._seen[id(kind)] = kind
+                self._places.append((kind, kind.__name__, 1))
+
+    def _look(self, value: Any, where: str, deep: int) -> None:
+        """At the attributes that have been named."""
+        table, shared = _table(value), isinstance(value, type | ModuleType)
+        for name in self._named.intersection([*table, *_slots(value)]):
+            if (id(value), name) in self._looked:
+                continue
+            self._looked.add((id(value), name))
+            part = table[name] if name in table else getattr(value, name, None)
+            with suppress(Exception):  # somebody's own object may do anything when it is looked at
+                part = getattr(part, "fget", None) or getattr(part, "__func__", part) if shared else part
+                leads = self._search(part, f"{where}.{name}", deep) or (shared and isinstance(part, PLAIN))
+                if leads and name in table:
+                    self.entries.append((table, name, part, f"{where}.{name}"))
+
+    def _search(self, value: Any, where: str, deep: int) -> bool:
+        """Look for functions, modules, optimizers and state. Is it one of the latter, or are there any in it?"""
+        if isinstance(value, _INERT) or not deep:
+            return False
+        if isinstance(value, Module | Optimizer | Tensor):
+            self._visit(value, where)
+            return not isinstance(value, Tensor) or is_state(value)
+        if isinstance(value, list | tuple | dict | set | frozenset):
+            found = [self._search(part, f"{where}[{key!r}]", deep - 1) for key, part in _parts(value)]
+            if any(found):
+                self._watch(value, where)
+            return any(found)
+        if isinstance(value, FunctionType | MethodType | functools.partial):
+            self._visit(value, where)
+        elif id(value) not in self._seen:
+            self._seen[id(value)] = value
+            self._place(value, where, deep - 1)
+        return False
+
+    def _function(self, function: FunctionType) -> None:
+        code = function.__code__
+        if code.co_filename.startswith(_PACKAGE):
+            return
+        for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+            value = content(cell)
+            self.cells.append((cell, value, name))
+            self._visit(value, name)
+        for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
+            self._visit(value, code.co_name)
+        table = function.__globals__
+        for each in _codes(code):
+            self._named.update(each.co_names)
+            for step in dis.get_instructions(each):
+                name = step.argval
+                is_global = step.opname in ("LOAD_GLOBAL", "LOAD_NAME") and (id(table), name) not in self._looked
+                if is_global and (name in table or not hasattr(builtins, name)):
+                    self._looked.add((id(table), name))
+                    value = table.get(name, MISSING)
+                    self.entries.append((table, name, value, name))
+                    self._visit(value, name)
+
+
+def size(table: dict[str, Any]) -> int:
+    """How many attributes there are in the table of a module."""
+    return sum(name not in UNSEEN for name in table)
+
+
+def content(cell: Any) -> Any:
+    """Of a closure's cell."""
+    try:
+        return cell.cell_contents
+    except ValueError:  # it is empty
+        return MISSING
+
+
+def _parts(collection: Any) -> Iterator[tuple[Any, Any]]:
+    return iter([*collection.items()] if isinstance(collection, dict) else [*enumerate(collection)])
+
+
+def _table(value: Any) -> Any:
+    """The attributes of an object, without asking it."""
+    if isinstance(value, type):
+        return value.__dict__
+    try:
+        table = object.__getattribute__(value, "__dict__")
+    except Exception:  # it has none, or a property of this name that fails
+        return {}
+    return table if type(table) is dict else {}
+
+
+def _slots(value: Any) -> frozenset[str]:
+    kind: Any = type(value)
+    return _members(kind)
+
+
+@functools.lru_cache(maxsize=1024)
+def _members(kind: type) -> frozenset[str]:
+    tables = [each.__dict__ for each in kind.__mro__]
+    return frozenset(name for table in tables for name in table if isinstance(table[name], MemberDescriptorType))
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    """A code object and those inside it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)

@@ -1,5 +1,7 @@
 """What a step itself makes, tensors, modules and optimizers, is new at every call; what it leaves behind is state."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -106,6 +108,52 @@ def a_module_for_each_call():
         return norm(np.stack([x, 2 * x, 0 * x])).sum() + norm.running_mean.sum()
 
     return f, []
+
+
+@step
+def a_copy_of_a_module():
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)).astype(np.float64)
+
+    def f(x):
+        with tg.no_grad():
+            model[0].weight.assign(model[0].weight + 1)
+            model[1].running_mean.assign(model[1].running_mean + 1)
+        target = copy.deepcopy(model).eval().requires_grad_(False)
+        return target(np.stack([x, 2 * x, x * x]))
+
+    return f, [*model.parameters(), *model.buffers()]
+
+
+@step
+def an_inner_loop_on_a_copy():
+    model = nn.Linear(2, 2).astype(np.float64)
+
+    def f(x):
+        fast = copy.deepcopy(model)
+        inner = optim.Adam(fast.parameters(), lr=0.1)
+        for _ in range(3):
+            inner.zero_grad()
+            (fast(x[None]) ** 2).sum().backward()
+            inner.step()
+        with tg.no_grad():
+            for p, q in zip(model.parameters(), fast.parameters(), strict=True):
+                p.assign(p + 0.1 * (q - p))
+        return fast.weight.detach()
+
+    return f, [*model.parameters()]
+
+
+@step
+def a_module_with_the_state_of_another():
+    model = nn.Linear(2, 2).astype(np.float64)
+
+    def f(x):
+        other = nn.Linear(2, 2).astype(np.float64)
+        other.load_state_dict(model.state_dict())
+        model.weight.assign(model.weight.detach() * 2)
+        return other(x[None]).detach()
+
+    return f, [*model.parameters()]
 
 
 @step
@@ -242,6 +290,7 @@ STEPS["state that is the parameter"] = own_optimizer(lambda p: p.detach())
 def test_every_call_is_that_of_the_step(name, backend):
     runs = []
     for compiled in (lambda f: f, tg.compile(backend=backend)):
+        tg.seed(0)
         f, state = STEPS[name]()
         f = compiled(f)
         results = [f(np.array([k, 1.0])) for k in (1.0, 2.0, 3.0, 4.0, 5.0)]  # looked at when all have been made
@@ -262,6 +311,21 @@ def test_what_is_gone_when_the_step_ends_is_no_reason_to_record_it_again(name):
     for _ in range(3):
         f(np.ones(2))
     assert len(f.programs) == before
+
+
+def test_a_schedule_of_an_optimizer_from_outside_is_refused():
+    w = parameter()
+    optimizer = optim.SGD([w], lr=0.1)
+
+    @tg.compile
+    def f(x):
+        schedule = optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
+        (w * x).sum().backward()
+        optimizer.step()
+        schedule.step()
+
+    with pytest.raises(RuntimeError, match=r"(?s)StepLR was made in the step.*make it where"):
+        f(np.ones(2))
 
 
 def test_explain_says_that_something_was_left_behind():

@@ -6,6 +6,7 @@ primitives of `ops`. A Tensor's value is changed only by `assign`.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
@@ -278,6 +279,18 @@ class Tensor(Conversions):
         if not self.ndim:
             raise TypeError("iteration over a 0-d tensor")
         return (self[i] for i in range(len(self.data)))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        tape = taping()
+        if tape is not None:
+            tape.read_grad(self)
+            tape.value(self)
+        build, (kind, data, *rest) = self.__reduce__()
+        data = data.copy(order="K") if tape is None else tape.own(data)
+        memo[id(self)] = copied = build(kind, data, *copy.deepcopy(rest, memo))
+        if tape is not None:
+            tape.make(copied)
+        return copied  # type: ignore[no-any-return]
 
     def __reduce__(self) -> Any:
         if not self.is_leaf:

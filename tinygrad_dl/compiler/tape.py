@@ -54,12 +54,12 @@ class Tape:
         self.origin: Node | None = None  # whose rule runs
         self.start = next_order()  # what is made later is made in the step
         self.generator = current().generator
-        self._made: dict[int, weakref.ref[Any]] = {}  # tensors and optimizers, by identity
+        self._made: dict[int, weakref.ref[Any]] = {}  # tensors, optimizers and schedules, by identity
 
     # what the step itself makes
 
     def make(self, thing: Any) -> None:
-        """A tensor or an optimizer comes into being."""
+        """A tensor, an optimizer or a schedule comes into being."""
         self._made[id(thing)] = weakref.ref(thing)
 
     def made(self, thing: Any) -> bool:
@@ -294,6 +294,11 @@ class Tape:
     def schedule(self, schedule: Any) -> None:
         """A step of a learning-rate schedule."""
         if not self.made(schedule.optimizer):
+            if self.made(schedule):
+                raise RuntimeError(
+                    f"compile: {type(schedule).__name__} was made in the step, of an optimizer from outside, at "
+                    f"{describe_line(user_line())}\n  it would begin anew at each call; make it where the optimizer is"
+                )
             self.actions.numbers.append(Schedule(schedule))
         with hidden():
             schedule.step()

@@ -129,8 +129,9 @@ def load_state_dict(module: Holder, state: Mapping[str, Any], strict: bool = Tru
         first, other = values.setdefault(tensor, (name, array))
         if not np.array_equal(other, array, equal_nan=array.dtype.kind == "f"):
             raise ValueError(f"{who}: {first} and {name} are one tensor, but the state has two values for it")
-    for tensor, (_, array) in values.items():
-        tensor.assign(array)
+    for tensor, (name, array) in values.items():
+        value = state[name]
+        tensor.assign(value.detach() if isinstance(value, Tensor) else array)
 
 
 def nearest(name: str, names: Sequence[str]) -> str:

@@ -26,6 +26,8 @@ class Schedule:
         self.base_lrs = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
         self.count = 0
         self._set()
+        if (tape := taping()) is not None:
+            tape.make(self)
 
     def rate(self, base: float, count: int, index: int) -> float:
         """The learning rate of group `index` with α₀ = base."""

@@ -2,6 +2,7 @@
 
 import _thread
 import contextlib
+import dataclasses
 import random
 import threading
 import time
@@ -199,6 +200,30 @@ def test_shapes_that_depend_on_values_are_refused():
     for f in (lambda x: x[x > 0], lambda x: np.nonzero(x)[0]):
         with pytest.raises(RuntimeError, match="depends on values"):
             tg.compile(f)(ones())
+
+
+class Answer:
+    def __init__(self, y):
+        self.y = y
+
+
+class Slotted:
+    __slots__ = ("y",)
+
+    def __init__(self, y):
+        self.y = y
+
+
+@pytest.mark.parametrize("kind", [Answer, Slotted, dataclasses.make_dataclass("Made", ["y"])])
+def test_results_in_objects_of_ones_own_are_refused(kind):
+    f = tg.compile(lambda x: [kind(x * 2)])
+    with pytest.raises(RuntimeError, match=rf"got a {kind.__name__} with a tensor in \.y"):
+        f(np.ones(2))
+    w = nn.Parameter(np.ones(2))
+    g = tg.compile(lambda x: (kind(w), x * w))
+    for _ in range(3):
+        answer, _ = g(np.ones(2))
+        assert answer.y is w
 
 
 def test_nested_compile_is_one_program():

@@ -19,7 +19,7 @@ from .guards import Guards
 from .naming import bound, name_values
 from .numpy_backend import source
 from .program import Program
-from .reach import Reach
+from .reach import Reach, attributes
 from .replay import Recorded
 from .structure import Place, is_state, put_together, signature, take_apart
 from .tape import Tape
@@ -111,6 +111,7 @@ class Compiled:
         _refuse_rebinding(guards, tape)
         found: list[Any] = []
         results = take_apart(result, found, tape.stays)
+        _refuse_hidden(results, tape)
         plain = [f if isinstance(f, Handle) else np.asarray(f) for f in found]
         recorded = Recorded(why, guards, tape, results, plain, self._build)
         name_values(recorded, self.function, tree)
@@ -187,6 +188,17 @@ def _refuse_rebinding(guards: Guards, tape: Tape) -> None:
         after = table.get(name)
         if after is not before and isinstance(after, Handle) and not is_state(after) and tape.computed(after.data):
             raise RuntimeError(f"compile: {where} was bound to a new tensor in the step; write {where}.assign(value)")
+
+
+def _refuse_hidden(results: Any, tape: Tape) -> None:
+    """A result in an object of one's own would be that of the recording at later runs."""
+    for _, value in _objects(results, "result"):
+        for name, part in attributes(value).items():
+            if isinstance(part, Handle) and not tape.stays(part) and tape.computed(part.data):
+                raise RuntimeError(
+                    f"compile: expected results in tuples, lists, dicts and named tuples, got a {type(value).__name__} "
+                    f"with a tensor in .{name}; make it of the results, outside of the step"
+                )
 
 
 def compile(f: Any = None, *, backend: str = "auto", verify: int = 0) -> Any:

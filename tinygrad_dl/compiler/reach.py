@@ -216,6 +216,12 @@ def _table(value: Any) -> Any:
     return table if type(table) is dict else {}
 
 
+def attributes(value: Any) -> dict[str, Any]:
+    """Those of an object itself, by name, without asking it."""
+    found = {name: getattr(value, name, None) for name in _slots(value)}
+    return found if isinstance(value, type | Tensor) else found | _table(value)
+
+
 def _slots(value: Any) -> frozenset[str]:
     kind: Any = type(value)
     return _members(kind)

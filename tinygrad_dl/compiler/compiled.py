@@ -193,7 +193,7 @@ def _refuse_rebinding(guards: Guards, tape: Tape) -> None:
 def _refuse_hidden(results: Any, tape: Tape) -> None:
     """A result in an object of one's own would be that of the recording at later runs."""
     for _, value in _objects(results, "result"):
-        for name, part in attributes(value).items():
+        for name, part in attributes(value).items() if not isinstance(value, Handle) else ():
             if isinstance(part, Handle) and not tape.stays(part) and tape.computed(part.data):
                 raise RuntimeError(
                     f"compile: expected results in tuples, lists, dicts and named tuples, got a {type(value).__name__} "

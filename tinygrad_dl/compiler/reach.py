@@ -218,8 +218,7 @@ def _table(value: Any) -> Any:
 
 def attributes(value: Any) -> dict[str, Any]:
     """Those of an object itself, by name, without asking it."""
-    found = {name: getattr(value, name, None) for name in _slots(value)}
-    return found if isinstance(value, type | Tensor) else found | _table(value)
+    return {name: getattr(value, name, None) for name in _slots(value)} | dict(_table(value))
 
 
 def _slots(value: Any) -> frozenset[str]:

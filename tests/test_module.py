@@ -163,6 +163,19 @@ def test_state_is_assigned_never_repointed():
         assert state.item() == 2
 
 
+@pytest.mark.parametrize("call", [lambda f: f, tg.compile], ids=["eager", "compiled"])
+def test_tensors_can_be_exchanged_by_a_state_dict(call):
+    """Each value is that from before the first write."""
+    model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    first, second = (p.detach().numpy().copy() for p in model.parameters())
+    exchange = call(lambda: model.load_state_dict({"0.weight": model[1].weight, "1.weight": model[0].weight}) and None)
+    for times in range(1, 4):
+        exchange()
+        expected = (second, first) if times % 2 else (first, second)
+        for p, value in zip(model.parameters(), expected, strict=True):
+            np.testing.assert_array_equal(p.detach().numpy(), value)
+
+
 def test_functional_call_uses_other_state_and_restores(odd):
     model = nn.Linear(2, 1)
     before = model.weight.detach().tolist()

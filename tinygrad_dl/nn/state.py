@@ -129,9 +129,10 @@ def load_state_dict(module: Holder, state: Mapping[str, Any], strict: bool = Tru
         first, other = values.setdefault(tensor, (name, array))
         if not np.array_equal(other, array, equal_nan=array.dtype.kind == "f"):
             raise ValueError(f"{who}: {first} and {name} are one tensor, but the state has two values for it")
-    for tensor, (name, array) in values.items():
-        value = state[name]
-        tensor.assign(value.detach() if isinstance(value, Tensor) else array)
+    named = [(state[name], array) for name, array in values.values()]
+    kept = [value.detach() if isinstance(value, Tensor) else array for value, array in named]  # before any is written
+    for tensor, value in zip(values, kept, strict=True):
+        tensor.assign(value)
 
 
 def nearest(name: str, names: Sequence[str]) -> str:

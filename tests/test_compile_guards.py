@@ -274,6 +274,83 @@ def the_sign_of_a_zero():
     return lambda x: np.copysign(x, numbers["k"]), lambda: numbers.update(k=-0.0)
 
 
+@change
+def the_order_of_a_dict():
+    parts = {"first": lambda x: x * 2, "second": lambda x: x + 1}
+
+    def f(x):
+        for part in parts.values():
+            x = part(x)
+        return x
+
+    return f, lambda: parts.update(first=parts.pop("first"))
+
+
+@change
+def one_of_many_entries():
+    numbers = {str(i): float(i) for i in range(1000)}
+    return lambda x: x * sum(numbers.values()), lambda: numbers.update({"7": 8.0})
+
+
+@change
+def one_of_many_parts():
+    numbers = [float(i) for i in range(1000)]
+    return lambda x: x * sum(numbers), lambda: numbers.__setitem__(7, 8.0)
+
+
+class Base:
+    def go(self, x):
+        return x * SCALE
+
+
+class Inheriting(Base):
+    pass
+
+
+@change
+def a_global_of_a_method_that_is_inherited_by_what_the_step_makes():
+    return lambda x: Inheriting().go(x), lambda: globals().update(SCALE=5.0)
+
+
+class Making:
+    def __init__(self):
+        self.scale = SCALE
+
+
+class MadeToo(Making):
+    pass
+
+
+@change
+def a_global_that_is_read_where_an_object_is_made():
+    one = MadeToo()  # an object that is there says nothing of how others are made
+    return lambda x: x * one.scale * MadeToo().scale, lambda: globals().update(SCALE=5.0)
+
+
+class Gain:
+    def __mul__(self, x):
+        return x * SCALE
+
+
+@change
+def a_global_that_an_operator_reads():
+    gain = Gain()
+    return lambda x: gain * x, lambda: globals().update(SCALE=5.0)
+
+
+@change
+def an_attribute_that_getattr_is_told():
+    class Listing(nn.Module):
+        def __init__(self):
+            self.numbers = [2.0]
+
+        def forward(self, x):
+            return x * getattr(self, "numbers")[0]  # noqa: B009
+
+    model = Listing()
+    return lambda x: model(x), lambda: model.numbers.__setitem__(0, 3.0)
+
+
 @pytest.mark.parametrize("name", CHANGES)
 def test_it_is_seen(name):
     runs = []
@@ -303,6 +380,25 @@ def test_a_method_that_is_compiled_sees_its_object():
     np.testing.assert_array_equal(one.step(X).numpy(), X)
 
 
+def test_explain_says_what_changed_in_a_collection():
+    numbers, table = [float(i) for i in range(1000)], {str(i): i for i in range(1000)}
+    f = tg.compile(lambda x: x * (sum(numbers) + sum(table.values())))
+    f(X)
+    numbers[7] = 8.0
+    f(X)
+    table["7"] = None
+    table["7"] = 8
+    f(X)
+    table["0"] = table.pop("0")
+    f(X)
+    assert [line.partition("because of ")[2].partition(";")[0] for line in f.explain().splitlines()[2::2]] == [
+        "the first call",
+        "numbers[7] was 7.0, is 8.0",
+        "table['7'] was 7, is 8",
+        "table has another order than before",
+    ]
+
+
 def test_explain_names_the_argument_that_changed():
     f = tg.compile(lambda x, models: models["a"].model(x))
     models = {"a": types.SimpleNamespace(model=nn.Dropout(0.5))}
@@ -323,6 +419,11 @@ def test_what_an_object_counts_and_collects_is_not_looked_at():
 
 class Counted(nn.Module):
     steps = 0
+
+    def __init__(self):
+        self.losses, self.settings = [], {"words": ["a"], "sizes": (1, 2)}
+        self.size = len(self.settings)
+
     words = {str(i): i for i in range(1000)}  # noqa: RUF012
     log = []  # noqa: RUF012
 
@@ -341,6 +442,8 @@ def test_what_the_code_that_runs_does_not_name_is_not_looked_at():
     for _ in range(3):
         f(X)
         model.report(X)
+        model.losses.append(1.0)
+        model.settings["words"].append("b")
         Counted.steps += 1
         one.best = copy.deepcopy(one.model)
         one.data = None
@@ -352,15 +455,17 @@ def test_what_the_code_that_runs_does_not_name_is_not_looked_at():
 @pytest.mark.parametrize("place", ["cell", "dict", "list", "default"])
 def test_equal_numbers_and_texts_may_be_other_objects(place):
     number, table, items = 1.5, {"k": 1.5}, [1.5, "text"]
+    many = [1.5] * 1000
 
     def f(x, k=None):
-        return x * {"cell": number, "dict": table["k"], "list": items[0], "default": k or 1}[place]
+        return x * {"cell": number, "dict": table["k"], "list": items[0] + sum(many), "default": k or 1}[place]
 
     f = tg.compile(f)
     for _ in range(4):
         f(X)
         number = float("1.5")
         table["k"], items[:] = float("1.5"), [float("1.5"), "".join(["te", "xt"])]
+        many[:] = [float("1.5") for _ in many]
     assert len(f.programs) == 1
 
 

@@ -6,6 +6,7 @@ which parameters are frozen, and which an optimizer has. Numbers in `param_group
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from operator import is_
 from types import CellType
 from typing import Any
@@ -16,6 +17,7 @@ from .straight import Straight
 from .structure import same_number
 
 _EMPTY = CellType()
+LONG = 32  # more parts are looked at in a loop: each one that is written out has to be compiled
 _EQUAL = (*PLAIN, tuple)  # which may come as another object
 
 
@@ -43,13 +45,11 @@ class Guards:
             if id(table) not in reach.modules:
                 where, name = same.name(table), same.name(key)
                 same.check(f"{name} not in {where}" if old is MISSING else _is(same, f"{where}[{name}]", old))
-        same.check(*(f"len({same.name(table)}) == {length}" for table, length, _ in reach.lengths))
-        same.check(*(f"{same.name(found)} == {same.name(before)}" for found, before, _ in reach.sets))
+        for found, before, _ in reach.collections:
+            same.check(*_same_parts(same, same.name(found), before))
         for cell, old, _ in reach.cells:
             empty = f"{same.name(cell)} == {same.name(_EMPTY)}"
             same.check(empty if old is MISSING else _is(same, f"{same.name(cell)}.cell_contents", old))
-        for sequence, parts, _ in reach.lists:
-            same.check(*_same_parts(same, same.name(sequence), parts))
         for optimizer, groups in reach.optimizers:
             same.lines.append(f"groups = {same.name(optimizer)}.param_groups")
             same.check(f"len(groups) == {len(groups)}")
@@ -75,18 +75,10 @@ class Guards:
         for table, number, where in reach.sizes:
             if size(table) != number:
                 return f"{where} had {number} attributes, has {size(table)}"
-        for collection, length, where in reach.lengths:
-            if len(collection) != length:
-                return f"{where} had {length} entries, has {len(collection)}"
-        for found, before, where in reach.sets:
-            if found != before:
-                return f"{where} has other elements than before"
-        for sequence, parts, where in reach.lists:
-            if len(sequence) != len(parts):
-                return f"{where} had {len(parts)} entries, has {len(sequence)}"
-            for new, old in zip(sequence, parts, strict=True):
-                if new is not old and not _equal(new, old):
-                    return f"an entry of {where} was {_shown(old)}, is {_shown(new)}"
+        for found, before, where in reach.collections:
+            reason = _other_parts(found, before, where)
+            if reason is not None:
+                return reason
         for cell, old, where in reach.cells:
             new = content(cell)
             if new is not old and not _equal(new, old):
@@ -109,9 +101,40 @@ def _is(same: Straight, expression: str, old: Any) -> str:
     return f"({found} or {same.name(_equal)}({expression}, {same.name(old)}))" if isinstance(old, _EQUAL) else found
 
 
-def _same_parts(same: Straight, sequence: str, parts: list[Any]) -> list[str]:
-    """That a list has these parts and no others."""
-    return [f"len({sequence}) == {len(parts)}", *(_is(same, f"{sequence}[{i}]", p) for i, p in enumerate(parts))]
+def _same_parts(same: Straight, found: str, before: Any) -> list[str]:
+    """That a collection has these parts and no others, in this order."""
+    if not isinstance(before, list) or len(before) > LONG:
+        return [f"{same.name(_alike)}({found}, {same.name(before)})"]
+    return [f"len({found}) == {len(before)}", *(_is(same, f"{found}[{i}]", part) for i, part in enumerate(before))]
+
+
+def _alike(found: Any, before: Any) -> bool:
+    """Has a collection the same parts, in the same order, or equal numbers and texts?"""
+    if len(found) != len(before):
+        return False
+    if isinstance(before, dict):
+        return _in_turn(found, before) and _in_turn(found.values(), before.values())
+    return _in_turn(found, before) if isinstance(before, list) else bool(found == before)
+
+
+def _in_turn(found: Iterable[Any], before: Iterable[Any]) -> bool:
+    return all(map(is_, found, before)) or all(a is b or _equal(a, b) for a, b in zip(found, before, strict=True))
+
+
+def _other_parts(found: Any, before: Any, where: str) -> str | None:
+    """What is different in a collection, in words; None if nothing is."""
+    if len(found) != len(before):
+        return f"{where} had {len(before)} entries, has {len(found)}"
+    if _alike(found, before):
+        return None
+    if isinstance(before, dict):
+        parts = [(f"{where}[{key!r}]", found.get(key, MISSING), part) for key, part in before.items()]
+    elif isinstance(before, list):
+        parts = [(f"{where}[{i}]", *pair) for i, pair in enumerate(zip(found, before, strict=True))]
+    else:
+        return f"{where} has other elements than before"
+    changed = (f"{name} was {_shown(b)}, is {_shown(a)}" for name, a, b in parts if a is not b and not _equal(a, b))
+    return next(changed, f"{where} has another order than before")
 
 
 def _same(new: list[Any], old: list[Any]) -> bool:

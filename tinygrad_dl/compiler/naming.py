@@ -61,7 +61,7 @@ def _tensors(recorded: Recorded) -> Iterator[tuple[int, str]]:
         model = path.module()
         for name, tensor in (named_state(model) if model is not None else {}).items():
             yield id(tensor), f"{path}.{name}"
-    for _, _, value, where in reversed(recorded.guards.reach.entries):  # the first name is the one that stays
+    for _, _, value, where in reversed([*recorded.guards.reach.places()]):  # the first name is the one that stays
         if isinstance(value, Handle):
             yield id(value), where
 

@@ -1,8 +1,9 @@
 """`Reach`: what the code of a function leads to, by the names in it.
 
-These are closure cells, globals and defaults of the functions that may run, all attributes of modules, and of other
-objects, classes and Python modules the attributes that the code names: their functions, and the modules, optimizers and
-state in them; of classes and Python modules also numbers, texts and flags.
+These are closure cells, globals and defaults of the functions that may run, all attributes of modules, but what is in
+their lists, dicts and sets of numbers and texts only if the code names them, and of other objects, classes and Python
+modules the attributes that the code names: their functions, and the modules, optimizers and state in them; of classes
+and Python modules also numbers, texts and flags.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ MISSING: Any = type("missing", (), {"__repr__": lambda self: "nothing"})()
 PLAIN = (bool, int, float, str, bytes, type(None), np.generic, np.dtype)
 _INERT = (*PLAIN, np.ndarray)  # which lead nowhere
 UNSEEN = {"_path"}  # of a Module: where it was last called
-_IMPLIED = {"forward", "__call__", "__init__"}  # functions that run without being named
+_SHOWN = {"__repr__", "__str__", "__format__", "__del__"}  # what no computation depends on
 _DEEP = 3  # objects in objects in an object: there is no end to what these may lead to
 _KNOWN = {__name__.partition(".")[0], "builtins"}  # packages whose classes stay as they are
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
@@ -37,22 +38,22 @@ _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib"
 class Reach:
     """What a function and what stands among its arguments lead to now.
 
-    entries: `(table, key, value, where)`; cells, lists, optimizers and tensors likewise. sizes: how many attributes
-    modules have; lengths: how many entries dicts; sets: with a copy. modules: which tables are those of modules."""
+    entries: `(table, key, value, where)`; cells, optimizers and tensors likewise. sizes: how many attributes modules
+    have. collections: lists, dicts and sets with copies. modules: which tables are those of modules."""
 
     def __init__(self, function: Any, arguments: Iterable[tuple[str, Any]]) -> None:
         self.entries: list[tuple[Any, Any, Any, str]] = []
-        self.lists: list[tuple[Any, list[Any], str]] = []
+        self.collections: list[tuple[Any, Any, str]] = []
         self.cells: list[tuple[Any, Any, str]] = []
         self.optimizers: list[tuple[Optimizer, list[list[Tensor]]]] = []
         self.tensors: list[tuple[Tensor, bool]] = []
         self.sizes: list[tuple[dict[str, Any], int, str]] = []
-        self.lengths: list[tuple[Any, int, str]] = []
-        self.sets: list[tuple[Any, Any, str]] = []
         self.modules: set[int] = set()
-        self._named = set(_IMPLIED)
+        self._named = {"forward"}  # which a module that is called calls
         self._places: list[tuple[Any, str, int]] = []  # whose attributes are looked at by name
+        self._data: list[tuple[str, Any, str]] = []  # of modules, which lead nowhere: `(name, collection, where)`
         self._looked: set[tuple[int, str]] = set()
+        self._kinds: set[tuple[int, bool]] = set()  # classes, and whether objects of them may be made
         self._seen: dict[int, Any] = {}
         self._visit(function, getattr(function, "__name__", "the function"))
         given = list(arguments)
@@ -63,8 +64,18 @@ class Reach:
             done = found  # a function that is found later may name what was found before
             for place in list(self._places):
                 self._look(*place)
+        for name, collection, where in self._data:
+            if name in self._named:
+                self._visit(collection, where)
         self._arguments = [argument for _, argument in given]  # a program belongs to their identities
-        del self._seen, self._places
+        del self._seen, self._places, self._data
+
+    def places(self) -> Iterator[tuple[Any, Any, Any, str]]:
+        """The entries, and those of dicts."""
+        yield from self.entries
+        for collection, before, where in self.collections:
+            if isinstance(before, dict):
+                yield from ((collection, key, value, f"{where}[{key!r}]") for key, value in before.items())
 
     def _visit(self, value: Any, where: str) -> None:
         if isinstance(value, _INERT) or value is MISSING or id(value) in self._seen:
@@ -93,13 +104,10 @@ class Reach:
 
     def _watch(self, value: Any, where: str) -> None:
         """All entries of a collection."""
-        if isinstance(value, list):
-            self.lists.append((value, list(value), where))
-        elif isinstance(value, dict):
-            self.lengths.append((value, len(value), where))
-            self.entries += [(value, key, part, f"{where}[{key!r}]") for key, part in value.items()]
+        if isinstance(value, list | dict):
+            self.collections.append((value, dict(value) if isinstance(value, dict) else list(value), where))
         elif isinstance(value, set) and all(isinstance(part, (*PLAIN, Module)) for part in value):
-            self.sets.append((value, frozenset(value), where))
+            self.collections.append((value, frozenset(value), where))
 
     def _module(self, module: Module, where: str) -> None:
         table = module.__dict__
@@ -109,16 +117,22 @@ class Reach:
             if name not in UNSEEN:
                 part = table.get(name, MISSING)
                 self.entries.append((table, name, part, f"{where}.{name}"))
-                self._visit(part, f"{where}.{name}")
-        self._classes(module)
+                if isinstance(part, list | dict | set) and _leads_nowhere(part):
+                    self._data.append((name, part, f"{where}.{name}"))
+                else:
+                    self._visit(part, f"{where}.{name}")
+        self._classes(type(module))
 
     def _place(self, value: Any, where: str, deep: int) -> None:
         """An object of any other class, a class or a Python module."""
         if isinstance(value, ModuleType):
             if (getattr(value, "__file__", None) or _PACKAGE).startswith((*_LIBRARIES, _PACKAGE)):
                 return
-        elif not isinstance(value, type):
-            self._classes(value)
+        elif isinstance(value, type):
+            self._classes(value, deep, made=True)
+            return
+        else:
+            self._classes(type(value))
         table = _table(value)
         if table or _slots(value):
             self._places.append((value, where, deep))
@@ -126,16 +140,17 @@ class Reach:
         if wrapped is not None:  # as a compiled function has
             self._visit(wrapped, where)
 
-    def _classes(self, value: Any) -> None:
-        for kind in type(value).__mro__:
-            if kind.__module__.partition(".")[0] not in _KNOWN and id(kind) not in self._seen:
-                self._seen[id(kind)] = kind
-                self._places.append((kind, kind.__name__, 1))
+    def _classes(self, kind: type, deep: int = 1, made: bool = False) -> None:
+        """A class, and those that it inherits from. made: may objects of it be made?"""
+        for each in kind.__mro__:
+            if each.__module__.partition(".")[0] not in _KNOWN and (id(each), made) not in self._kinds:
+                self._kinds.add((id(each), made))
+                self._places.append((each, each.__name__, deep))
 
     def _look(self, value: Any, where: str, deep: int) -> None:
-        """At the attributes that have been named."""
+        """At the attributes that have been named, and at functions that run without being named."""
         table, shared = _table(value), isinstance(value, type | ModuleType)
-        for name in self._named.intersection([*table, *_slots(value)]):
+        for name in self._named.intersection([*table, *_slots(value)]).union(self._special(value)):
             if (id(value), name) in self._looked:
                 continue
             self._looked.add((id(value), name))
@@ -145,6 +160,13 @@ class Reach:
                 leads = self._search(part, f"{where}.{name}", deep) or (shared and isinstance(part, PLAIN))
                 if leads and name in table:
                     self.entries.append((table, name, part, f"{where}.{name}"))
+
+    def _special(self, kind: Any) -> Iterator[str]:
+        """The methods of a class such as `__mul__`; and `__init__`, where objects are made."""
+        unseen = _SHOWN if (id(kind), True) in self._kinds else {*_SHOWN, "__init__"}
+        for name, function in kind.__dict__.items() if isinstance(kind, type) else ():
+            if name.startswith("__") and isinstance(function, FunctionType) and name not in unseen:
+                yield name
 
     def _search(self, value: Any, where: str, deep: int) -> bool:
         """Look for functions, modules, optimizers and state. Is it one of the latter, or are there any in it?"""
@@ -178,6 +200,7 @@ class Reach:
         table = function.__globals__
         for each in _codes(code):
             self._named.update(each.co_names)
+            self._named.update(c for c in each.co_consts if isinstance(c, str))  # getattr is called with such
             for step in dis.get_instructions(each):
                 name = step.argval
                 is_global = step.opname in ("LOAD_GLOBAL", "LOAD_NAME") and (id(table), name) not in self._looked
@@ -199,6 +222,13 @@ def content(cell: Any) -> Any:
         return cell.cell_contents
     except ValueError:  # it is empty
         return MISSING
+
+
+def _leads_nowhere(value: Any, deep: int = _DEEP) -> bool:
+    """Is it a number, a text, an array, or a collection of nothing else?"""
+    if isinstance(value, list | tuple | dict | set | frozenset):
+        return deep > 0 and all(_leads_nowhere(part, deep - 1) for _, part in _parts(value))
+    return isinstance(value, _INERT)
 
 
 def _parts(collection: Any) -> Iterator[tuple[Any, Any]]:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from . import ops
+from ._binary import operator
 from ._spelling import spelled_methods
 from .graph import Handle
-from .primitive import operator
 
 if TYPE_CHECKING:
     from ._tensor import Tensor

@@ -1,8 +1,6 @@
 """`Tape`: writes down, while a function runs once, every operation, read and write as a `Program`.
 
-An array is known by its identity; the tape holds all that it has seen. What the function only computes from
-Python values is a constant. What it reads from outside is an input with a feed that reads it again at each
-later run; what it leaves behind (results, new values of state, gradients) is an output with a sink.
+What the function leaves behind (results, new values of state, gradients) is an output of the program, with a sink.
 """
 
 from __future__ import annotations
@@ -19,40 +17,32 @@ import numpy as np
 from .. import ops
 from .._source import describe_line, user_line
 from .._tensor import Tensor
-from ..graph import Handle, Leaf, Node, next_order, wrap
+from ..graph import Handle, Leaf, Node, wrap
 from ..primitive import Fused, Primitive
 from ..scope import current, enter, leave, within
 from .actions import Actions, Schedule
 from .feeds import Argument, Draw, Gradient, Slot, State
 from .optimizing import Ready, optimize
-from .program import Array, Instruction, Literal, Program, Value, value_of
+from .program import Array, Instruction, Program, Value, value_of
 from .structure import is_state
+from .values import Values
 
 DYNAMIC = {"nonzero", "flatnonzero", "argwhere", "unique", "compress", "extract", "trim_zeros"}
 
 
-class Tape:
-    """inputs and outputs go with the program's, in order. actions: what Python does again before each run.
-
-    reached: tensors whose arrays the function may take by itself, as `tensor.data`."""
+class Tape(Values):
+    """actions: what Python does again before each run."""
 
     def __init__(self, reached: Iterable[Handle] = ()) -> None:
-        self.reached = {id(tensor.data): tensor for tensor in reached}
-        self.known: dict[int, Value] = {}
-        self.held: list[Any] = []  # an identity means something only while the object lives
-        self.constants: dict[Value, Array] = {}
-        self.feeds: list[tuple[Value, Any]] = []
+        super().__init__(reached)
         self.body: list[Instruction] = []
         self.actions = Actions()
         self.weak: set[Value] = set()
-        self.outside: set[Handle] = set()  # tensors that were there before
         self.written: dict[Handle, Array] = {}  # tensors that changed, with the value before
         self.gradients: dict[Handle, bool] = {}  # whose `.grad` changed; was the old one read before?
         self.without_grad: list[Handle] = []  # read as None: must be None at a later run, too
         self.slots: dict[Tensor, Slot] = {}
-        self.owners: dict[int, Handle] = {}  # whose value or gradient an array is, by its identity
         self.origin: Node | None = None  # whose rule runs
-        self.start = next_order()  # what is made later is made in the step
         self.generator = current().generator
         self._made: dict[int, weakref.ref[Any]] = {}  # tensors, optimizers and schedules, by identity
 
@@ -71,76 +61,16 @@ class Tape:
         """Is it state from outside? What else there is among the results is new at every run."""
         return is_state(thing) and not self.made(thing)
 
+    def _own_leaf(self, tensor: Any) -> bool:
+        """Was it made in the step, to have a gradient there?"""
+        node = tensor.node if isinstance(tensor, Handle) else None
+        return isinstance(node, Leaf) and node.order > self.start and tensor not in self.outside
+
     def left_behind(self) -> list[weakref.ref[Any]]:
         """What was made here and may not be the same at the next call, if anybody still has it: tensors that were
         written, and optimizers."""
         tensors = [weakref.ref(tensor) for tensor in self.written if self.made(tensor)]
         return tensors + [found for found in self._made.values() if not isinstance(found(), Handle)]
-
-    # values
-
-    def hold(self, array: Array, value: Value) -> Value:
-        """Know an array as a value from now on."""
-        self.held.append(array)
-        self.known[id(array)] = value
-        return value
-
-    def feed(self, array: Array, source: Any, name: str | None = None) -> Value:
-        """Know an array as an input that later runs read from a source."""
-        value = self.hold(array, value_of(array, name))
-        self.feeds.append((value, source))
-        if isinstance(source, State | Slot | Gradient):
-            self.owners[id(array)] = source.tensor if isinstance(source, Gradient) else source.handle()
-        return value
-
-    def constant(self, array: Array) -> Value:
-        """Know an array as it is now for good."""
-        value = self.hold(array, value_of(array))
-        kept = array.copy()
-        kept.flags.writeable = False
-        self.constants[value] = kept
-        return value
-
-    def value(self, arg: Any) -> Value | Literal:
-        """What an argument of an operation is to the program."""
-        if arg is None or type(arg) in (bool, int, float):
-            return arg  # type: ignore[no-any-return]
-        if isinstance(arg, Handle):
-            found = self.own_value(arg) if self._was_state(arg) else self.known.get(id(arg.data))
-            if found is None:
-                self.outside.add(arg)
-            return found or self.feed(arg.data, State(arg), arg.name)
-        array = np.asarray(arg)
-        owner = self.reached.get(id(array))
-        if id(array) not in self.known and owner is not None and owner.data is array:
-            return self.value(owner)
-        return self.known.get(id(array)) or self.constant(array)
-
-    def _was_state(self, tensor: Handle) -> bool:
-        """Was it state before the step? Rules get their arguments as other handles of the same leaf."""
-        if isinstance(tensor.node, Leaf):
-            return tensor.node.order < self.start and tensor.node.tensor() is tensor
-        return is_state(tensor)
-
-    def own_value(self, tensor: Handle) -> Value | None:
-        """What a tensor from outside is known as. Of two that hold one array, the second gets a copy: later runs may
-        find them apart."""
-        if self.owners.get(id(tensor.data), tensor) is not tensor:
-            tensor.data = tensor.data.copy()
-        return self.known.get(id(tensor.data))
-
-    def alias(self, tensor: Handle) -> Array:
-        """Another array that is known as what the tensor is: for one that stands in for another tensor's."""
-        value = self.value(tensor)
-        assert isinstance(value, Value)
-        array = tensor.data.view()
-        self.hold(array, value)
-        return array
-
-    def computed(self, array: Array) -> bool:
-        """May this array be another one at a later run?"""
-        value = self.known.get(id(array))
-        return value is not None and value not in self.constants
 
     # operations
 
@@ -242,14 +172,6 @@ class Tape:
             new = ops.astype(new, dtype=tensor.data.dtype)
         tensor.data = self.own(new.data)
 
-    def own(self, array: Array) -> Array:
-        """A copy that nothing else refers to, known as the same value."""
-        value = self.value(array)
-        fresh = array.copy()
-        if isinstance(value, Value):
-            self.hold(fresh, value)
-        return fresh
-
     def read_grad(self, tensor: Handle) -> None:
         """Somebody looks at `.grad`."""
         if tensor in self.gradients or self.made(tensor):
@@ -269,11 +191,6 @@ class Tape:
         """`.grad` is about to change."""
         if not self.made(tensor):
             self.gradients.setdefault(tensor, False)
-
-    def _own_leaf(self, tensor: Any) -> bool:
-        """Was it made in the step, to have a gradient there?"""
-        node = tensor.node if isinstance(tensor, Handle) else None
-        return isinstance(node, Leaf) and node.order > self.start and tensor not in self.outside
 
     # what Python does at each run
 
@@ -318,7 +235,7 @@ class Tape:
         outputs: list[Value] = []
         sinks: list[Any] = []
         for number, result in enumerate(results):
-            outputs.append(self._known(result.data if isinstance(result, Handle) else result))
+            outputs.append(self.of_array(result.data if isinstance(result, Handle) else result))
             sinks.append(number)
         places = {id(source.tensor): i for i, (_, source) in enumerate(self.feeds) if isinstance(source, State)}
         slots = {(id(s.tensor), s.name): i for i, (_, s) in enumerate(self.feeds) if isinstance(s, Slot)}
@@ -331,25 +248,22 @@ class Tape:
             if place is None:  # made here: nobody sees it afterwards
                 continue
             updates[len(outputs)] = place
-            outputs.append(self._known(tensor.data))
+            outputs.append(self.of_array(tensor.data))
             sinks.append(slot or State(tensor))
         arguments = {value for value, source in self.feeds if isinstance(source, Argument)}
         given = {id(s.tensor): i for i, (_, s) in enumerate(self.feeds) if isinstance(s, Gradient)}
         for tensor in self.gradients:
             g, at = tensor._grad, given.get(id(tensor))
-            if g is not None and (at is None or self._known(g.data) is not self.feeds[at][0]):
+            if g is not None and (at is None or self.of_array(g.data) is not self.feeds[at][0]):
                 if at is not None:
                     updates[len(outputs)] = at
-                outputs.append(self._known(g.data))
+                outputs.append(self.of_array(g.data))
                 sinks.append(Gradient(tensor))
                 if outputs[-1] in arguments:  # whose array is the caller's
                     tensor._grad = wrap(g.data.copy(), g.node)
         inputs = [v for v, _ in self.feeds]
         program = Program(inputs, self.constants, self.body, outputs, updates)
         return program, [s for _, s in self.feeds], sinks
-
-    def _known(self, array: Array) -> Value:
-        return self.known.get(id(array)) or self.constant(array)
 
 
 @contextmanager

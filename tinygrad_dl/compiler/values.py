@@ -1,0 +1,106 @@
+"""`Values`: what the arrays that a recorded function meets are to its program.
+
+An array is known by its identity, and all that are known are held. What the function only computes from Python
+values is a constant. What it reads from outside is an input with a feed that reads it again at each later run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from ..graph import Handle, Leaf, next_order
+from .feeds import Gradient, Slot, State
+from .program import Array, Literal, Value, value_of
+from .structure import is_state
+
+
+class Values:
+    """reached: tensors whose arrays the function may take by itself, as `tensor.data`."""
+
+    def __init__(self, reached: Iterable[Handle] = ()) -> None:
+        self.reached = {id(tensor.data): tensor for tensor in reached}
+        self.known: dict[int, Value] = {}
+        self.held: list[Any] = []  # an identity means something only while the object lives
+        self.constants: dict[Value, Array] = {}
+        self.feeds: list[tuple[Value, Any]] = []  # of the program's inputs, in order
+        self.outside: set[Handle] = set()  # tensors that were there before
+        self.owners: dict[int, Handle] = {}  # whose value or gradient an array is, by its identity
+        self.start = next_order()  # what is made later is made in the step
+
+    def hold(self, array: Array, value: Value) -> Value:
+        """Know an array as a value from now on."""
+        self.held.append(array)
+        self.known[id(array)] = value
+        return value
+
+    def feed(self, array: Array, source: Any, name: str | None = None) -> Value:
+        """Know an array as an input that later runs read from a source."""
+        value = self.hold(array, value_of(array, name))
+        self.feeds.append((value, source))
+        if isinstance(source, State | Slot | Gradient):
+            self.owners[id(array)] = source.tensor if isinstance(source, Gradient) else source.handle()
+        return value
+
+    def constant(self, array: Array) -> Value:
+        """Know an array as it is now for good."""
+        value = self.hold(array, value_of(array))
+        kept = array.copy()
+        kept.flags.writeable = False
+        self.constants[value] = kept
+        return value
+
+    def value(self, arg: Any) -> Value | Literal:
+        """What an argument of an operation is to the program."""
+        if arg is None or type(arg) in (bool, int, float):
+            return arg  # type: ignore[no-any-return]
+        if isinstance(arg, Handle):
+            found = self.own_value(arg) if self._was_state(arg) else self.known.get(id(arg.data))
+            if found is None:
+                self.outside.add(arg)
+            return found or self.feed(arg.data, State(arg), arg.name)
+        array = np.asarray(arg)
+        owner = self.reached.get(id(array))
+        if id(array) not in self.known and owner is not None and owner.data is array:
+            return self.value(owner)
+        return self.of_array(array)
+
+    def _was_state(self, tensor: Handle) -> bool:
+        """Was it state before the step? Rules get their arguments as other handles of the same leaf."""
+        if isinstance(tensor.node, Leaf):
+            return tensor.node.order < self.start and tensor.node.tensor() is tensor
+        return is_state(tensor)
+
+    def own_value(self, tensor: Handle) -> Value | None:
+        """What a tensor from outside is known as. Of two that hold one array, the second gets a copy: later runs may
+        find them apart."""
+        if self.owners.get(id(tensor.data), tensor) is not tensor:
+            tensor.data = tensor.data.copy()
+        return self.known.get(id(tensor.data))
+
+    def alias(self, tensor: Handle) -> Array:
+        """Another array that is known as what the tensor is: for one that stands in for another tensor's."""
+        value = self.value(tensor)
+        assert isinstance(value, Value)
+        array = tensor.data.view()
+        self.hold(array, value)
+        return array
+
+    def computed(self, array: Array) -> bool:
+        """May this array be another one at a later run?"""
+        value = self.known.get(id(array))
+        return value is not None and value not in self.constants
+
+    def own(self, array: Array) -> Array:
+        """A copy that nothing else refers to, known as the same value."""
+        value = self.value(array)
+        fresh = array.copy()
+        if isinstance(value, Value):
+            self.hold(fresh, value)
+        return fresh
+
+    def of_array(self, array: Array) -> Value:
+        """What an array is known as; if it is not, a constant."""
+        return self.known.get(id(array)) or self.constant(array)

@@ -400,6 +400,38 @@ def test_clear_forgets():
     assert values(f(ones())) == [2, 2, 2]
 
 
+def test_what_is_recorded_over_and_over_is_told_and_does_not_pile_up():
+    seen = []
+
+    @tg.compile
+    def step(x):
+        seen.append(x.shape)  # which the next call finds changed
+        return x * 2
+
+    x = np.ones(2)
+    for _ in range(32):
+        step(x)
+    with pytest.warns(
+        RuntimeWarning, match=r"step is recorded over and over, .* seen had 31 entries, has 32; explain\(\)"
+    ) as told:
+        step(x)
+    assert told[0].filename == __file__
+    for _ in range(7):  # once is enough
+        np.testing.assert_array_equal(step(x).data, [2, 2])
+    assert (len(seen), len(step.programs)) == (40, 32)
+    assert "8 that never ran again" in step.explain()
+
+
+def test_programs_that_run_again_are_kept():
+    scaled = tg.compile(lambda x, k: x * k)
+    x = np.ones(2)
+    for k in [float(k) for k in range(33) for _ in range(2)]:
+        scaled(x, k)
+    for k in range(33):
+        scaled(x, float(k))
+    assert [r.runs for r in scaled._recorded] == [2] * 33
+
+
 def test_an_attribute_that_a_module_gets_later_is_seen():
     class Scaled(nn.Module):
         factor = 1.0

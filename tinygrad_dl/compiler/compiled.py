@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -25,6 +26,8 @@ from .structure import Place, is_state, put_together, signature, take_apart
 from .tape import Tape
 from .verify import verified
 
+IDLE = 32  # programs that never ran again: as many are kept
+
 
 class Compiled:
     """A function that records itself. Call it as the function."""
@@ -35,12 +38,13 @@ class Compiled:
         self._programs: dict[Any, list[Recorded]] = {}
         self._recorded: list[Recorded] = []  # the same, in order
         self._latest: Recorded | None = None  # the next call will most likely fit it
+        self._forgotten = 0
         self._lock = threading.RLock()
         functools.update_wrapper(self, function)
 
     @property
     def programs(self) -> list[Program]:
-        """Every program that may run again, in the order in which they were recorded, and the latest."""
+        """Every program that is kept and may run again, in the order in which they were recorded, and the latest."""
         return [r.program for r in self._recorded]
 
     @property
@@ -123,13 +127,30 @@ class Compiled:
         self._latest = None if recorded.unrepeatable else recorded
         self._programs[key] = [*_repeatable(self._programs.get(key, [])), recorded]
         self._recorded = [*_repeatable(self._recorded), recorded]
+        self._forget_idle()
         return given
+
+    def _forget_idle(self) -> None:
+        """Forget the first of too many programs that never ran again."""
+        idle = [recorded for recorded in self._recorded if not recorded.runs]
+        if len(idle) <= IDLE:
+            return
+        self._recorded.remove(idle[0])
+        kept = {key: [r for r in found if r is not idle[0]] for key, found in self._programs.items()}
+        self._programs = {key: found for key, found in kept.items() if found}
+        self._forgotten += 1
+        if self._forgotten == 1:
+            name = getattr(self, "__name__", "a function")
+            text = f"compile: {name} is recorded over and over, the last time because of {idle[-1].why}"
+            warnings.warn(f"{text}; explain() says why each time", RuntimeWarning, stacklevel=4)
 
     def explain(self) -> str:
         """How many programs there are, why each was recorded, how often it has run since, and by which backend."""
         found = self._recorded
         name = getattr(self, "__name__", "a function")
         lines = [f"{name}: {len(found)} program{'s' * (len(found) != 1)}"]
+        if self._forgotten:
+            lines.append(f"  before them {self._forgotten} that never ran again, and are forgotten")
         for i, r in enumerate(found):
             lines.append(f"  {i}: {r.program!r}, run by {_backend(r.run)}")
             lines.append(f"     recorded because of {r.why}; replayed {r.runs} time{'s' * (r.runs != 1)}")
@@ -143,7 +164,7 @@ class Compiled:
         with self._lock:
             self._programs.clear()
             self._recorded.clear()
-            self._latest = None
+            self._latest, self._forgotten = None, 0
 
 
 def _backend(run: Any) -> str:
@@ -210,7 +231,8 @@ def compile(f: Any = None, *, backend: str = "auto", verify: int = 0) -> Any:
     verify: so many of the first replays are run beside the function itself and compared.
 
     Gives a `Compiled`, which is called as f. It is recorded anew when what it took for granted has changed;
-    `docs/compile.md` says what is seen. Raises RuntimeError where a value is read out while it is recorded, and where
+    `docs/compile.md` says what is seen. Of programs that never ran again the latest 32 are kept; a RuntimeWarning says
+    when there are more. Raises RuntimeError where a value is read out while it is recorded, and where
     a verified replay differs; ValueError for another backend, ImportError where it is not installed.
     """
     if f is None:

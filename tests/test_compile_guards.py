@@ -1,6 +1,8 @@
 """What a compiled function looks at before it runs a program again: a change of it is seen, and nothing else is."""
 
 import copy
+import dataclasses
+import functools
 import types
 import weakref
 
@@ -336,6 +338,89 @@ class Gain:
 def a_global_that_an_operator_reads():
     gain = Gain()
     return lambda x: gain * x, lambda: globals().update(SCALE=5.0)
+
+
+class Config:
+    beta, act, flag = 0.5, "relu", True
+
+    def __init__(self):
+        self._gain, self.weights, self.inner = 2.0, [1.0, 2.0], types.SimpleNamespace(model=nn.Sequential())
+        self.scale = lambda x: x * 2
+        self.array, self.tensor = np.array([1.0, 2.0]), tg.tensor([1.0, 2.0])
+
+    @property
+    def gain(self):
+        return self._gain
+
+    @functools.cached_property
+    def once(self):
+        return 2.0
+
+
+@dataclasses.dataclass(slots=True)
+class Slotted:
+    beta: float = 0.5
+
+
+@pytest.mark.parametrize(
+    ("use", "change"),
+    [
+        (lambda c, x: x * c.beta, lambda c: setattr(c, "beta", 0.9)),
+        (lambda c, x: x * c.beta, lambda c: setattr(type(c), "beta", 0.9)),
+        (lambda c, x: x * getattr(c, "beta"), lambda c: setattr(c, "beta", 0.9)),  # noqa: B009
+        (lambda c, x: np.maximum(x, 0) if c.act == "relu" else x, lambda c: setattr(c, "act", "none")),
+        (lambda c, x: x if c.flag else -x, lambda c: setattr(c, "flag", False)),
+        (lambda c, x: x * c.gain, lambda c: setattr(c, "_gain", 3.0)),
+        (lambda c, x: x * c.once, lambda c: c.__dict__.update(once=3.0)),
+        (lambda c, x: x * c.weights[0], lambda c: c.weights.__setitem__(0, 5.0)),
+        (lambda c, x: x * c.weights[0], lambda c: setattr(c, "weights", [5.0])),
+        (lambda c, x: c.inner.model(x), lambda c: setattr(c, "inner", types.SimpleNamespace(model=nn.ReLU()))),
+        (lambda c, x: c.scale(x), lambda c: setattr(c, "scale", lambda x: x * 3)),
+        (lambda c, x: x * c.array, lambda c: setattr(c, "array", np.array([3.0, 4.0]))),
+        (lambda c, x: x * c.tensor, lambda c: setattr(c, "tensor", tg.tensor([3.0, 4.0]))),
+    ],
+)
+def test_what_the_code_reads_of_an_object_is_seen(use, change):
+    runs = []
+    for compiled in (lambda f: f, tg.compile):
+        kind = type("Config", (Config,), {})
+        config = kind()
+        f = compiled(lambda x, config=config: use(config, x))
+        results = [np.asarray(f(X)) for _ in range(3)]
+        change(config)
+        runs.append([*results, np.asarray(f(X)), np.asarray(f(X))])
+    np.testing.assert_array_equal(*runs)
+    assert not np.array_equal(runs[0][2], runs[0][3])
+    assert len(f.programs) <= 3
+
+
+def test_slots_are_attributes():
+    config = Slotted()
+    f = tg.compile(lambda x: x * config.beta)
+    for beta in (0.5, 0.5, 0.9, 0.9):
+        config.beta = beta
+        np.testing.assert_array_equal(f(X).numpy(), X * beta)
+    assert "config.beta was 0.5, is 0.9" in f.explain()
+    assert len(f.programs) == 2
+
+
+def test_what_the_code_writes_on_an_object_is_not_looked_at():
+    class Trainer:
+        def __init__(self):
+            self.w, self.steps, self.loss = nn.Parameter(np.array([3.0, 4.0])), 0, None
+
+        def step(self, x):
+            self.w.grad = None
+            self.loss = ((self.w * x) ** 2).sum()
+            self.loss.backward()
+            self.steps += 1
+            return self.w.grad
+
+    one = Trainer()
+    f = tg.compile(one.step)
+    for _ in range(5):
+        np.testing.assert_array_equal(f(X).numpy(), 2 * one.w.data * X * X)
+    assert len(f.programs) <= 2, f.explain()
 
 
 @change

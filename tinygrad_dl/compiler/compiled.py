@@ -205,7 +205,7 @@ def _repeatable(found: list[Recorded]) -> list[Recorded]:
 
 def _refuse_rebinding(guards: Guards, tape: Tape) -> None:
     """An attribute that now names a tensor of the step would keep that tensor at later runs."""
-    for table, name, before, where in guards.reach.places():
+    for table, name, before, where in guards.reach.entries:
         after = table.get(name)
         if after is not before and isinstance(after, Handle) and not is_state(after) and tape.computed(after.data):
             raise RuntimeError(f"compile: {where} was bound to a new tensor in the step; write {where}.assign(value)")

@@ -17,7 +17,7 @@ from .straight import Straight
 from .structure import same_number
 
 _EMPTY = CellType()
-LONG = 32  # more parts are looked at in a loop: each one that is written out has to be compiled
+LONG = 256  # more are looked at in a loop: each one that is written out has to be compiled
 _EQUAL = (*PLAIN, tuple)  # which may come as another object
 
 
@@ -41,10 +41,12 @@ class Guards:
         counted can have replaced."""
         reach = self.reach
         same.check(f"{same.name(scope)}.changes == {same.name(self)}.changes")
-        for table, key, old, _ in reach.entries:
-            if id(table) not in reach.modules:
-                where, name = same.name(table), same.name(key)
-                same.check(f"{name} not in {where}" if old is MISSING else _is(same, f"{where}[{name}]", old))
+        entries = [entry[:3] for entry in reach.entries if id(entry[0]) not in reach.modules]
+        for table, key, old in entries[:LONG]:
+            where, name = same.name(table), same.name(key)
+            same.check(f"{name} not in {where}" if old is MISSING else _is(same, f"{where}[{name}]", old))
+        if len(entries) > LONG:
+            same.check(f"{same.name(_unchanged)}({same.name(entries[LONG:])})")
         for found, before, _ in reach.collections:
             same.check(*_same_parts(same, same.name(found), before))
         for cell, old, _ in reach.cells:
@@ -119,6 +121,11 @@ def _alike(found: Any, before: Any) -> bool:
 
 def _in_turn(found: Iterable[Any], before: Iterable[Any]) -> bool:
     return all(map(is_, found, before)) or all(a is b or _equal(a, b) for a, b in zip(found, before, strict=True))
+
+
+def _unchanged(entries: list[tuple[Any, Any, Any]]) -> bool:
+    found = ((table.get(key, MISSING), old) for table, key, old in entries)
+    return all(new is old or _equal(new, old) for new, old in found)
 
 
 def _other_parts(found: Any, before: Any, where: str) -> str | None:

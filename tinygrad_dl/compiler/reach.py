@@ -2,8 +2,8 @@
 
 These are closure cells, globals and defaults of the functions that may run, all attributes of modules, but what is in
 their lists, dicts and sets of numbers and texts only if the code names them, and of other objects, classes and Python
-modules the attributes that the code names: their functions, and the modules, optimizers and state in them; of classes
-and Python modules also numbers, texts and flags.
+modules the attributes that the code names; of objects not those that the code itself writes. Of Python's own library
+it is not asked what it does.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from .._source import _PACKAGE
 from .._tensor import Tensor
 from ..nn.module import Module
 from ..optim.optimizer import Optimizer
-from .structure import is_state
 
 MISSING: Any = type("missing", (), {"__repr__": lambda self: "nothing"})()
 PLAIN = (bool, int, float, str, bytes, type(None), np.generic, np.dtype)
@@ -32,7 +31,8 @@ UNSEEN = {"_path"}  # of a Module: where it was last called
 _SHOWN = {"__repr__", "__str__", "__format__", "__del__"}  # what no computation depends on
 _DEEP = 3  # objects in objects in an object: there is no end to what these may lead to
 _KNOWN = {__name__.partition(".")[0], "builtins"}  # packages whose classes stay as they are
-_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+_INSTALLED = tuple({sysconfig.get_path(name) for name in ("purelib", "platlib")})
+_OWN = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")})  # Python's; others may be inside
 
 
 class Reach:
@@ -50,6 +50,8 @@ class Reach:
         self.sizes: list[tuple[dict[str, Any], int, str]] = []
         self.modules: set[int] = set()
         self._named = {"forward"}  # which a module that is called calls
+        self._stored: set[str] = set()  # attributes that the code writes
+        self._attributes: list[tuple[Any, str, Any, str]] = []  # of objects, which count unless the code writes them
         self._places: list[tuple[Any, str, int]] = []  # whose attributes are looked at by name
         self._data: list[tuple[str, Any, str]] = []  # of modules, which lead nowhere: `(name, collection, where)`
         self._looked: set[tuple[int, str]] = set()
@@ -64,11 +66,12 @@ class Reach:
             done = found  # a function that is found later may name what was found before
             for place in list(self._places):
                 self._look(*place)
+        self.entries += [entry for entry in self._attributes if entry[1] not in self._stored]
         for name, collection, where in self._data:
             if name in self._named:
                 self._visit(collection, where)
         self._arguments = [argument for _, argument in given]  # a program belongs to their identities
-        del self._seen, self._places, self._data
+        del self._seen, self._places, self._data, self._attributes
 
     def places(self) -> Iterator[tuple[Any, Any, Any, str]]:
         """The entries, and those of dicts."""
@@ -95,7 +98,7 @@ class Reach:
         elif isinstance(value, functools.partial):
             self._visit((value.func, value.args, value.keywords), where)
         elif isinstance(value, MethodType):
-            self._visit(value.__self__, where)
+            self._visit(value.__self__, "self")
             self._visit(value.__func__, where)
         elif isinstance(value, FunctionType):
             self._function(value)
@@ -126,17 +129,15 @@ class Reach:
     def _place(self, value: Any, where: str, deep: int) -> None:
         """An object of any other class, a class or a Python module."""
         if isinstance(value, ModuleType):
-            if (getattr(value, "__file__", None) or _PACKAGE).startswith((*_LIBRARIES, _PACKAGE)):
+            if (getattr(value, "__file__", None) or _PACKAGE).startswith((*_INSTALLED, *_OWN, _PACKAGE)):
                 return
         elif isinstance(value, type):
             self._classes(value, deep, made=True)
             return
         else:
             self._classes(type(value))
-        table = _table(value)
-        if table or _slots(value):
-            self._places.append((value, where, deep))
-        wrapped = table.get("__wrapped__")
+        self._places.append((value, where, deep))
+        wrapped = _table(value).get("__wrapped__")
         if wrapped is not None:  # as a compiled function has
             self._visit(wrapped, where)
 
@@ -150,16 +151,20 @@ class Reach:
     def _look(self, value: Any, where: str, deep: int) -> None:
         """At the attributes that have been named, and at functions that run without being named."""
         table, shared = _table(value), isinstance(value, type | ModuleType)
-        for name in self._named.intersection([*table, *_slots(value)]).union(self._special(value)):
+        entries = self.entries if shared else self._attributes
+        kind: Any = value if isinstance(value, type) else type(value)
+        names = [*table, *_defaults(kind)]
+        names += [] if shared else _slots(value)
+        for name in self._named.intersection(names).union(self._special(value)):
             if (id(value), name) in self._looked:
                 continue
             self._looked.add((id(value), name))
-            part = table[name] if name in table else getattr(value, name, None)
             with suppress(Exception):  # somebody's own object may do anything when it is looked at
-                part = getattr(part, "fget", None) or getattr(part, "__func__", part) if shared else part
-                leads = self._search(part, f"{where}.{name}", deep) or (shared and isinstance(part, PLAIN))
-                if leads and name in table:
-                    self.entries.append((table, name, part, f"{where}.{name}"))
+                where_table = Slots(value) if not shared and name in _slots(value) else table
+                found = where_table.get(name, MISSING)
+                part = getattr(found, "fget", None) or getattr(found, "__func__", found) if shared else found
+                self._search(part, f"{where}.{name}", deep)
+                entries.append((where_table, name, found, f"{where}.{name}"))
 
     def _special(self, kind: Any) -> Iterator[str]:
         """The methods of a class such as `__mul__`; and `__init__`, where objects are made."""
@@ -168,24 +173,20 @@ class Reach:
             if name.startswith("__") and isinstance(function, FunctionType) and name not in unseen:
                 yield name
 
-    def _search(self, value: Any, where: str, deep: int) -> bool:
-        """Look for functions, modules, optimizers and state. Is it one of the latter, or are there any in it?"""
+    def _search(self, value: Any, where: str, deep: int) -> None:
+        """Look for what there is behind an attribute."""
         if isinstance(value, _INERT) or not deep:
-            return False
-        if isinstance(value, Module | Optimizer | Tensor):
-            self._visit(value, where)
-            return not isinstance(value, Tensor) or is_state(value)
-        if isinstance(value, list | tuple | dict | set | frozenset):
-            found = [self._search(part, f"{where}[{key!r}]", deep - 1) for key, part in _parts(value)]
-            if any(found):
-                self._watch(value, where)
-            return any(found)
-        if isinstance(value, FunctionType | MethodType | functools.partial):
+            return
+        if isinstance(value, Module | Optimizer | Tensor | FunctionType | MethodType | functools.partial):
             self._visit(value, where)
         elif id(value) not in self._seen:
             self._seen[id(value)] = value
-            self._place(value, where, deep - 1)
-        return False
+            if isinstance(value, list | tuple | dict | set | frozenset):
+                self._watch(value, where)
+                for key, part in _parts(value):
+                    self._search(part, f"{where}[{key!r}]", deep - 1)
+            else:
+                self._place(value, where, deep - 1)
 
     def _function(self, function: FunctionType) -> None:
         code = function.__code__
@@ -198,17 +199,37 @@ class Reach:
         for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
             self._visit(value, code.co_name)
         table = function.__globals__
+        if code.co_filename.startswith(_OWN) and not code.co_filename.startswith(_INSTALLED):
+            return
         for each in _codes(code):
             self._named.update(each.co_names)
             self._named.update(c for c in each.co_consts if isinstance(c, str))  # getattr is called with such
             for step in dis.get_instructions(each):
                 name = step.argval
+                if step.opname in ("STORE_ATTR", "DELETE_ATTR"):
+                    self._stored.add(name)
                 is_global = step.opname in ("LOAD_GLOBAL", "LOAD_NAME") and (id(table), name) not in self._looked
                 if is_global and (name in table or not hasattr(builtins, name)):
                     self._looked.add((id(table), name))
                     value = table.get(name, MISSING)
                     self.entries.append((table, name, value, name))
                     self._visit(value, name)
+
+
+class Slots:
+    """The attributes of an object that has no table of them, as if it had."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __getitem__(self, name: str) -> Any:
+        try:
+            return getattr(self.value, name)
+        except AttributeError:
+            raise KeyError(name) from None
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return getattr(self.value, name, default)
 
 
 def size(table: dict[str, Any]) -> int:
@@ -260,6 +281,12 @@ def _slots(value: Any) -> frozenset[str]:
 def _members(kind: type) -> frozenset[str]:
     tables = [each.__dict__ for each in kind.__mro__]
     return frozenset(name for table in tables for name in table if isinstance(table[name], MemberDescriptorType))
+
+
+@functools.lru_cache(maxsize=1024)
+def _defaults(kind: type) -> frozenset[str]:
+    """What objects of a class have from it unless they get their own."""
+    return frozenset(name for each in kind.__mro__[:-1] for name in each.__dict__ if not name.startswith("__"))
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:

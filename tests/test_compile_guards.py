@@ -394,6 +394,35 @@ def test_what_the_code_reads_of_an_object_is_seen(use, change):
     assert len(f.programs) <= 3
 
 
+@pytest.mark.parametrize("backend", ["interpreter", "numpy", "native"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_arrays_are_read_anew(backend, order):
+    mask, flags, rows = np.array(np.ones((2, 3)), order=order), np.ones((2, 3), bool), np.array([0, 1, 1])
+    one = types.SimpleNamespace(scale=np.array(2.0), models=[nn.Identity()], weights=[np.ones(3)])
+
+    def f(x):
+        return (x * mask * one.scale + one.weights[0])[rows], np.where(flags, x, -x)
+
+    compiled = tg.compile(f, backend=backend)
+    x = np.arange(6.0).reshape(2, 3)
+    for i in range(5):
+        for ours, want in zip(compiled(x), f(x), strict=True):
+            np.testing.assert_array_equal(np.asarray(ours), want)
+        mask[i % 2], flags[0, i % 3] = -i, i % 2
+        rows[0], one.scale[...] = i % 2, i
+        one.weights[0][i % 3] = 7
+    assert len(compiled.programs) == 1
+
+
+def test_arrays_that_nobody_changes_are_not_copied():
+    images = np.ones((1000, 784), np.float32)
+    f = tg.compile(lambda w: (images @ w).sum())
+    f(np.ones((784, 10), np.float32))
+    (program,) = f.programs
+    assert [value.name for value in program.inputs] == ["w", "images"]
+    assert not program.constants
+
+
 def test_slots_are_attributes():
     config = Slotted()
     f = tg.compile(lambda x: x * config.beta)

@@ -99,7 +99,7 @@ class Compiled:
 
     def _record(self, key: Any, tree: Any, arrays: list[Any], why: str) -> Any:
         guards = Guards(Reach(self.function, _objects(bound(self.function, tree))))
-        tape = Tape(tensor for tensor, _ in guards.reach.tensors)
+        tape = Tape([tensor for tensor, _ in guards.reach.tensors], guards.reach.arrays)
         handles = []
         for number, given in enumerate(arrays):
             array = (given.data if isinstance(given, Handle) else np.asarray(given)).view()

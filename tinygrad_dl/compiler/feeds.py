@@ -57,7 +57,7 @@ class Gradient:
 
 @dataclass(eq=False, slots=True)
 class Held:
-    """An array that an action writes into."""
+    """An array that others write into: an action, or the user."""
 
     array: Array
 

@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from ..graph import Handle
 from ..nn.state import named_state
 from ..scope import Path
@@ -27,7 +29,7 @@ def name_values(recorded: Recorded, function: Callable[..., Any], arguments: Any
         if isinstance(source, Argument):
             return given.get(source.number)
         if isinstance(source, Held):
-            return numbers.get(id(source.array))
+            return numbers.get(id(source.array)) or tensors.get(id(source.array))
         if not isinstance(source, State | Slot | Gradient):
             return None
         own = source.tensor.name or tensors.get(id(source.tensor))
@@ -49,7 +51,7 @@ def name_values(recorded: Recorded, function: Callable[..., Any], arguments: Any
 
 
 def _tensors(recorded: Recorded) -> Iterator[tuple[int, str]]:
-    """`(identity, name)` of the tensors of the modules that ran, and of those that the function reaches."""
+    """`(identity, name)` of the tensors of the modules that ran, and of tensors and arrays that are reached."""
     roots: dict[int, Path] = {}
     for step in recorded.program.body:
         path = step.path
@@ -61,8 +63,8 @@ def _tensors(recorded: Recorded) -> Iterator[tuple[int, str]]:
         model = path.module()
         for name, tensor in (named_state(model) if model is not None else {}).items():
             yield id(tensor), f"{path}.{name}"
-    for _, _, value, where in reversed([*recorded.guards.reach.places()]):  # the first name is the one that stays
-        if isinstance(value, Handle):
+    for value, where in reversed([*recorded.guards.reach.named()]):  # the first name is the one that stays
+        if isinstance(value, Handle | np.ndarray):
             yield id(value), where
 
 

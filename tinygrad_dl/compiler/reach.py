@@ -39,7 +39,7 @@ class Reach:
     """What a function and what stands among its arguments lead to now.
 
     entries: `(table, key, value, where)`; cells, optimizers and tensors likewise. sizes: how many attributes modules
-    have. collections: lists, dicts and sets with copies. modules: which tables are those of modules."""
+    have. collections: lists, dicts, sets, with copies. arrays: NumPy's. modules: which tables are those of modules."""
 
     def __init__(self, function: Any, arguments: Iterable[tuple[str, Any]]) -> None:
         self.entries: list[tuple[Any, Any, Any, str]] = []
@@ -47,6 +47,7 @@ class Reach:
         self.cells: list[tuple[Any, Any, str]] = []
         self.optimizers: list[tuple[Optimizer, list[list[Tensor]]]] = []
         self.tensors: list[tuple[Tensor, bool]] = []
+        self.arrays: list[Any] = []
         self.sizes: list[tuple[dict[str, Any], int, str]] = []
         self.modules: set[int] = set()
         self._named = {"forward"}  # which a module that is called calls
@@ -73,17 +74,21 @@ class Reach:
         self._arguments = [argument for _, argument in given]  # a program belongs to their identities
         del self._seen, self._places, self._data, self._attributes
 
-    def places(self) -> Iterator[tuple[Any, Any, Any, str]]:
-        """The entries, and those of dicts."""
-        yield from self.entries
-        for collection, before, where in self.collections:
-            if isinstance(before, dict):
-                yield from ((collection, key, value, f"{where}[{key!r}]") for key, value in before.items())
+    def named(self) -> Iterator[tuple[Any, str]]:
+        """`(value, where)` of all that has a name."""
+        yield from ((value, where) for _, _, value, where in self.entries)
+        yield from ((value, where) for _, value, where in self.cells)
+        for _, before, where in self.collections:
+            if not isinstance(before, frozenset):
+                yield from ((value, f"{where}[{key!r}]") for key, value in _parts(before))
 
     def _visit(self, value: Any, where: str) -> None:
-        if isinstance(value, _INERT) or value is MISSING or id(value) in self._seen:
+        if isinstance(value, PLAIN) or value is MISSING or id(value) in self._seen:
             return
         self._seen[id(value)] = value
+        if isinstance(value, np.ndarray):
+            self.arrays.append(value)
+            return
         if isinstance(value, Module):
             self._module(value, where)
         elif isinstance(value, Optimizer):
@@ -175,9 +180,9 @@ class Reach:
 
     def _search(self, value: Any, where: str, deep: int) -> None:
         """Look for what there is behind an attribute."""
-        if isinstance(value, _INERT) or not deep:
+        if isinstance(value, PLAIN) or not deep:
             return
-        if isinstance(value, Module | Optimizer | Tensor | FunctionType | MethodType | functools.partial):
+        if isinstance(value, np.ndarray | Module | Optimizer | Tensor | FunctionType | MethodType | functools.partial):
             self._visit(value, where)
         elif id(value) not in self._seen:
             self._seen[id(value)] = value

@@ -33,8 +33,8 @@ DYNAMIC = {"nonzero", "flatnonzero", "argwhere", "unique", "compress", "extract"
 class Tape(Values):
     """actions: what Python does again before each run."""
 
-    def __init__(self, reached: Iterable[Handle] = ()) -> None:
-        super().__init__(reached)
+    def __init__(self, reached: Iterable[Handle] = (), arrays: Iterable[Array] = ()) -> None:
+        super().__init__(reached, arrays)
         self.body: list[Instruction] = []
         self.actions = Actions()
         self.weak: set[Value] = set()

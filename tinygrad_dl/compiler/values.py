@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 
 from ..graph import Handle, Leaf, next_order
-from .feeds import Gradient, Slot, State
+from .feeds import Gradient, Held, Slot, State
 from .program import Array, Literal, Value, value_of
 from .structure import is_state
 
 
 class Values:
-    """reached: tensors whose arrays the function may take by itself, as `tensor.data`."""
+    """reached: tensors whose arrays the function may take by itself, as `tensor.data`; arrays: what else it reaches."""
 
-    def __init__(self, reached: Iterable[Handle] = ()) -> None:
+    def __init__(self, reached: Iterable[Handle] = (), arrays: Iterable[Array] = ()) -> None:
         self.reached = {id(tensor.data): tensor for tensor in reached}
+        self.arrays = {id(array): array for array in arrays}
         self.known: dict[int, Value] = {}
         self.held: list[Any] = []  # an identity means something only while the object lives
         self.constants: dict[Value, Array] = {}
@@ -65,6 +66,8 @@ class Values:
         owner = self.reached.get(id(array))
         if id(array) not in self.known and owner is not None and owner.data is array:
             return self.value(owner)
+        if id(array) not in self.known and id(array) in self.arrays:
+            return self.feed(array, Held(array))
         return self.of_array(array)
 
     def _was_state(self, tensor: Handle) -> bool:

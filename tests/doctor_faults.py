@@ -97,6 +97,12 @@ def remembering(forget):
     return look(model)
 
 
+def partly_frozen():
+    model = mlp(depth=2)
+    model[0].requires_grad_(False)
+    return model
+
+
 def with_optimizer(make, model=None):
     model = model or mlp(depth=2)
     return look(model, optimizer=make(model))
@@ -251,6 +257,10 @@ CASES = {
     "parameters without gradient": (
         [lambda: look(Cut(True)), lambda: look(nn.Linear(20, 5), loss=lambda z, y: CE(z.detach(), y))],
         [lambda: look(Cut(False)), lambda: look(Cut(True).requires_grad_(False))],
+    ),
+    "nothing to learn": (
+        [lambda: look(mlp().requires_grad_(False))],
+        [lambda: look(mlp()), lambda: look(partly_frozen())],
     ),
     "parameters not in the optimizer": (
         [lambda: with_optimizer(lambda m: optim.Adam(m[0].parameters())), lambda: replaced(False)],

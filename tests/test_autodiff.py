@@ -165,7 +165,7 @@ def test_integers_do_not_require_grad():
 @pytest.mark.parametrize("f", [lambda t: t * 1j, lambda t: t + np.ones(2, complex), lambda t: np.power(t, 1j)])
 def test_what_becomes_complex_does_not_lose_a_gradient(f):
     t = tg.tensor([1.0, 2.0], requires_grad=True)
-    with pytest.raises(TypeError, match="result is complex"):
+    with pytest.raises(TypeError, match="result is of complex"):
         f(t)
 
 
@@ -451,3 +451,22 @@ def test_a_kernel_that_returns_nothing_is_refused():
     for flag in (True, False):
         with pytest.raises(TypeError, match="kernel"):
             nothing(tg.tensor([1.0], requires_grad=flag))
+
+
+@pytest.mark.parametrize("block", [tg.no_grad, tg.enable_grad, tg.detect_nan, lambda: tg.random.scope(0)])
+def test_a_block_does_not_decorate_what_runs_later(block):
+    def numbers():
+        yield 1
+
+    async def wait():
+        pass
+
+    for function in (numbers, wait):
+        with pytest.raises(TypeError, match=rf"{function.__name__}: expected a function that runs when it is called"):
+            block()(function)
+
+    @block()
+    def now():
+        return 1
+
+    assert now() == now() == 1

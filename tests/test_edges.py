@@ -394,3 +394,33 @@ def test_gradients_of_rows_that_are_named_again(shape, table, dtype):
     want = np.zeros(table, np.float32)
     np.add.at(want, rows, g)
     np.testing.assert_array_equal(x.grad.numpy(), want)
+
+
+def test_the_curvature_of_huber_loss():
+    """PyTorch's: 1 inside, 0 beyond; at |d| = δ either."""
+    f = lambda a: F.huber_loss(a, np.zeros(5), "sum", delta=2.0)
+    d = np.array([-3.0, -0.5, 0.0, 1.0, 3.0])
+    np.testing.assert_array_equal(np.diag(tg.hessian(f)(d).numpy()), [0, 1, 1, 1, 0])
+    np.testing.assert_array_equal(tg.grad(f)(d).numpy(), [-2, -0.5, 0, 1, 2])
+
+
+def test_the_mixed_derivative_of_a_power_of_zero():
+    """∂²(a^b)/∂a∂b at b = 0 is 1 / a; at a = 0 nothing is defined, and nothing NaN."""
+    second = tg.hessian(lambda v: v[0] ** v[1])(np.array([2.0, 0.0])).numpy()
+    np.testing.assert_allclose(second, [[0, 0.5], [0.5, np.log(2) ** 2]])
+    assert np.isfinite(tg.grad(lambda v: v[0] ** v[1])(np.array([0.0, 0.0])).numpy()).all()
+    assert np.isfinite(tg.grad(lambda v: v[0] ** v[1])(np.array([5e-324, 0.0])).numpy()[0])
+
+
+@pytest.mark.parametrize(("dtype", "x"), [(np.float16, -8.5), (np.float32, -17.5), (np.float64, -40.0)])
+def test_the_gradient_of_elu_far_below_zero(dtype, x):
+    g = tg.grad(F.elu)(np.array(x, dtype)).numpy()
+    assert g.dtype == dtype
+    np.testing.assert_allclose(g, np.exp(np.float64(x)), rtol=4 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("f", [F.softmax, F.log_softmax])
+def test_softmax_along_nothing_to_any_order(f):
+    x = tg.tensor(np.zeros((2, 0)), requires_grad=True)
+    (g,) = tg.gradients(f(x).sum(), [x], create_graph=True)
+    assert g.shape == (2, 0)

@@ -294,3 +294,9 @@ def test_summary_counts_and_leaves_everything_alone():
 def test_forward_must_be_defined():
     with pytest.raises(NotImplementedError, match="forward"):
         nn.Module()(1)
+
+
+@pytest.mark.parametrize("state", ["model.npz", None, [1], nn.Linear(2, 2)])
+def test_a_state_that_is_none_is_refused(state):
+    with pytest.raises(TypeError, match=r"Linear.load_state_dict: expected a dict of arrays by name"):
+        nn.Linear(2, 2).load_state_dict(state)

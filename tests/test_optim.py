@@ -431,3 +431,43 @@ def test_an_option_that_came_too_late_changes_nothing(compiled, cls, option, val
     optimizer.param_groups[0][option] = type(value)(0)
     step(tg.tensor(np.ones(3, np.float32)))
     assert optimizer.state[weight]["step"] == steps + 1
+
+
+@pytest.mark.parametrize("kind", [optim.Adam, optim.RMSprop, optim.Adagrad, optim.NAdam, optim.RAdam, optim.Adamax])
+@pytest.mark.parametrize("shape", [(), (2,)])
+def test_state_may_come_as_arrays(kind, shape):
+    after = []
+    for plain in (False, True):
+        p = nn.Parameter(np.ones(shape))
+        o = kind([p])
+        for step in range(3):
+            p.grad = np.full(shape, 0.5)
+            o.step()
+            if plain and step == 1:
+                state = o.state_dict()
+                state["state"][0] = {k: np.asarray(v) for k, v in state["state"][0].items()}
+                o.load_state_dict(state)
+        after.append(p.numpy() if p.node is None else p.detach().numpy())
+    np.testing.assert_array_equal(*after)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_sgd_goes_on_from_pytorchs_state(momentum):
+    torch = pytest.importorskip("torch")
+    theirs = torch.nn.Parameter(torch.ones(2, dtype=torch.float64))
+    other = torch.optim.SGD([theirs], lr=0.1, momentum=momentum)
+    theirs.grad = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    other.step()
+    p = nn.Parameter(theirs.detach().numpy())
+    o = optim.SGD([p], lr=0.1, momentum=momentum)
+    state = other.state_dict()["state"]
+    kept = {i: {k: v if v is None else v.numpy() for k, v in s.items()} for i, s in state.items()}
+    o.load_state_dict({"state": kept, "param_groups": [{"lr": 0.1, "params": [0]}]})
+    p.grad = np.array([1.0, 2.0])
+    o.step(), other.step()
+    np.testing.assert_allclose(p.detach().numpy(), theirs.detach().numpy())
+
+
+def test_betas_are_two():
+    with pytest.raises(ValueError, match="expected betas to be two numbers"):
+        optim.Adam([nn.Parameter(1.0)], betas=(0.9,))

@@ -349,3 +349,12 @@ def test_named_tuples_keep_their_kind():
     g = tg.grad(lambda p: (p.a * p.b).sum())(Pair(np.ones(2), np.full(2, 3.0)))
     assert type(g) is Pair
     np.testing.assert_array_equal(g.a.numpy(), [3, 3])
+
+
+def test_what_is_no_tuple_is_refused_in_words():
+    with pytest.raises(TypeError, match="jvp: expected primals and tangents in tuples"):
+        jvp(lambda x: x * 2, np.ones(2), np.ones(2))
+    with pytest.raises(TypeError, match="hvp: expected primals and tangents in tuples"):
+        hvp(lambda x: (x * x).sum(), np.ones(2), np.ones(2))
+    with pytest.raises(TypeError, match=r"has_aux: expected the function to give \(value, aux\)"):
+        grad(lambda x: (x * x).sum(), has_aux=True)(np.ones(2))

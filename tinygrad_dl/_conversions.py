@@ -5,30 +5,31 @@ A value that a step reads out while it is recorded would be fixed in the program
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from ._operators import Operators
+from ._spelling import KEYWORDS
 from .graph import Array, Handle
-from .primitive import ANSWERS
+from .primitive import ANSWERS, Primitive
 from .scope import taping
 
 
 def to_array(data: Any, dtype: Any) -> Array:
-    """A fresh ndarray: Python floats become float32, Python ints int64, arrays keep their dtype."""
+    """A fresh ndarray: Python floats become float32, or what arrays beside them have; Python ints int64; arrays keep
+    their dtype."""
     if isinstance(data, Handle):
         data = data.data
     elif isinstance(data, list | tuple):
         data = _plain(data)
     array = np.array(data, dtype=dtype, order="C")
-    if (
-        dtype is None
-        and array.dtype == np.float64
-        and not isinstance(data, np.ndarray | np.generic)
-        and not _holds_arrays(data)
-    ):
-        array = array.astype(np.float32)
+    if dtype is None and array.dtype == np.float64:
+        found = {a.dtype for a in _arrays(data)} or {np.dtype(np.float32)}
+        array = array.astype(np.result_type(*found, 1.0), copy=False)
     if array.dtype.kind not in "fiub":
         raise TypeError(
             f"tensor: expected real numbers or booleans, got {array.dtype}"
@@ -43,10 +44,13 @@ def _plain(data: Any) -> Any:
     )
 
 
-def _holds_arrays(data: Any) -> bool:
+def _arrays(data: Any) -> Iterator[Any]:
+    """The arrays and NumPy scalars in nested lists."""
     if isinstance(data, list | tuple):
-        return any(_holds_arrays(d) for d in data)
-    return isinstance(data, np.ndarray | np.generic)
+        for part in data:
+            yield from _arrays(part)
+    elif isinstance(data, np.ndarray | np.generic):
+        yield data
 
 
 class Conversions(Operators):
@@ -59,6 +63,8 @@ class Conversions(Operators):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         array = self.numpy()
         if dtype is not None and array.dtype != dtype:
+            if copy is False:
+                raise ValueError(f"np.array: {array.dtype} as {np.dtype(dtype)} needs a copy; leave copy=False out")
             return array.astype(dtype)
         return array.copy() if copy else array
 
@@ -68,16 +74,14 @@ class Conversions(Operators):
         op = ANSWERS.get(ufunc)
         if op is None:
             raise TypeError(f"np.{ufunc.__name__} has no derivative rule here; {_RAW}")
-        for key in kwargs:
-            raise TypeError(
-                f"np.{ufunc.__name__}: {key}= is not supported on Tensors; use the result, np.where or .astype"
-            )
-        return op(*inputs)
+        _check_keywords(op, ufunc, kwargs)
+        return op(*inputs, **kwargs)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         op = ANSWERS.get(function)
         if op is None:
             raise TypeError(f"{_full_name(function)} has no derivative rule here; {_RAW}")
+        _check_keywords(op, function, kwargs)
         return op(*args, **kwargs)
 
     # conversions
@@ -129,6 +133,21 @@ class Conversions(Operators):
 def _readable(tensor: Handle, how: str) -> None:
     if (tape := taping()) is not None:
         tape.refuse_reading(tensor, how)
+
+
+def _check_keywords(op: Any, function: Any, kwargs: dict[str, Any]) -> None:
+    """Raise TypeError for what NumPy's function takes and ours does not."""
+    for key in kwargs:
+        if key not in _keywords(op) and key not in KEYWORDS:
+            name = f"np.{function.__name__}" if isinstance(function, np.ufunc) else _full_name(function)
+            raise TypeError(f"{name}: {key}= is not supported on Tensors; use the result, np.where or .astype")
+
+
+@functools.cache
+def _keywords(op: Any) -> frozenset[str]:
+    if isinstance(op, Primitive):
+        return frozenset((*op.array_names, *op.static_names))
+    return frozenset(inspect.signature(op).parameters)
 
 
 _RAW = "use t.detach().numpy() for a plain array"

@@ -125,10 +125,11 @@ class Primitive:
         node.shape = output.shape
         dtype = node.dtype = output.dtype
         if dtype is not _FLOAT32 and dtype.kind != "f":
-            if dtype.kind == "c":
+            if dtype.kind not in "iub":
+                instead = "real and imaginary parts" if dtype.kind == "c" else "numbers, np.asarray(x, float)"
                 raise TypeError(
-                    f"{self.name}: the result is complex, through which no gradient flows, and an argument requires "
-                    "grad; compute with real and imaginary parts, or with .detach()"
+                    f"{self.name}: the result is of {dtype}, through which no gradient flows, and an argument requires "
+                    f"grad; compute with {instead}, or with .detach()"
                 )
             return wrap(output)
         if output.base is not None:

@@ -10,14 +10,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
 from .graph import wrap
 from .primitive import primitive
-from .scope import current, taping, within
+from .scope import block, current, taping, within
 
 if TYPE_CHECKING:
     from ._tensor import Tensor
@@ -35,7 +34,7 @@ def seed(n: int) -> None:
     _process = np.random.default_rng(n)
 
 
-@contextmanager
+@block
 def scope(seed: int) -> Iterator[None]:
     """Give a `with` block (or a function, as a decorator) a generator of its own; per thread and task."""
     with within(generator=np.random.default_rng(seed)):

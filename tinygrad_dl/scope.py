@@ -5,12 +5,14 @@ A new thread starts with the defaults; `contextvars` carries the record through 
 
 from __future__ import annotations
 
+import functools
+import inspect
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import _GeneratorContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec
 
 import numpy as np
 
@@ -70,7 +72,33 @@ watch_by = _WATCH.set
 watch_no_more = _WATCH.reset
 
 
-@contextmanager
+P = ParamSpec("P")
+
+
+class _Block(_GeneratorContextManager[None]):
+    def __call__(self, function: Any) -> Any:
+        if any(is_kind(function) for is_kind in _LATER):
+            raise TypeError(
+                f"{function.__name__}: expected a function that runs when it is called, got a generator or coroutine, "
+                "whose body runs after the decorator has left; open the `with` block inside of it"
+            )
+        return super().__call__(function)
+
+
+_LATER = (inspect.isgeneratorfunction, inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+
+
+def block(function: Callable[P, Iterator[None]]) -> Callable[P, _GeneratorContextManager[None]]:
+    """`contextmanager`, for blocks that are decorators too. They raise TypeError for generators and coroutines."""
+
+    @functools.wraps(function)
+    def made(*args: P.args, **kwargs: P.kwargs) -> _Block:
+        return _Block(function, args, kwargs)  # type: ignore[arg-type]
+
+    return made
+
+
+@block
 def within(**changes: Any) -> Iterator[None]:
     """Run a block under the current scope with some fields changed."""
     token = enter(replace(current(), **changes))

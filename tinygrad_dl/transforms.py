@@ -133,6 +133,8 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool 
         recording = current().recording
         with enable_grad():
             result = f(*inner, **kwargs)
+        if has_aux and not (isinstance(result, tuple) and len(result) == 2):
+            raise TypeError(f"grad: has_aux: expected the function to give (value, aux), got {describe(result)}")
         y, aux = result if has_aux else (result, None)
         y = _output(y, "grad")
         if y.size != 1:
@@ -189,7 +191,7 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[T
     """`(y, Jv)`: the value and the derivative in the direction of the tangents, one per primal, of its shape.
 
     By two reverse passes: vᵀJ is linear in v, and its transpose is Jv."""
-    inputs = [_input(x, "jvp") for x in primals]
+    inputs = [_input(x, "jvp") for x in _sequence("jvp", primals)]
     _match("jvp", inputs, tangents)
     with enable_grad():
         y = _output(f(*inputs), "jvp")
@@ -209,7 +211,7 @@ def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[T
     """`(y, Hv)`: the value of a function with a one-element result and its Hessian times the tangents.
 
     Hv is one Tensor for one primal, otherwise a tuple, one per primal."""
-    inputs = [_input(x, "hvp") for x in primals]
+    inputs = [_input(x, "hvp") for x in _sequence("hvp", primals)]
     _match("hvp", inputs, tangents)
     with enable_grad():
         y = _output(f(*inputs), "hvp")
@@ -261,6 +263,12 @@ def _output(y: Any, who: str) -> Tensor:
     if not isinstance(y, Tensor):
         raise TypeError(f"{who}: expected a function that returns one Tensor, got {describe(y)}")
     return y
+
+
+def _sequence(who: str, primals: Any) -> Any:
+    if not isinstance(primals, tuple | list):
+        raise TypeError(f"{who}: expected primals and tangents in tuples, got {describe(primals)}; write (x,), (v,)")
+    return primals
 
 
 def _match(who: str, primals: Sequence[Tensor], tangents: Sequence[Any]) -> None:

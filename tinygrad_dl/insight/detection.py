@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,12 +16,12 @@ from .._source import user_line
 from ..compiler.program import Program, Value, execute
 from ..graph import Array, Handle, Leaf, Node
 from ..primitive import Primitive
-from ..scope import current, watch_by, watch_no_more, watched_by
+from ..scope import block, current, watch_by, watch_no_more, watched_by
 from .failure import Failure
 from .history import Operation, Quantity, Recorded
 
 
-@contextmanager
+@block
 def detect_nan() -> Iterator[None]:
     """Raise at the first NaN or infinity that an operation gives, forward or backward; in a `with` block, or in a
     function that bears it as the decorator `@detect_nan()`.

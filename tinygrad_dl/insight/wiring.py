@@ -129,6 +129,11 @@ def unreached(r: Rehearsal) -> Found:
         yield first.node, {"listed": listed(map(repr, found)), "count": len(found), "all": len(r.parameters)}
 
 
+def nothing_learns(r: Rehearsal) -> Found:
+    if r.parameters and all(p.node is None for p in r.parameters.values()):
+        yield None, {"all": len(r.parameters)}
+
+
 def not_in_optimizer(r: Rehearsal) -> Found:
     held = {id(p) for p in r.held}
     found = {n: p for n, p in r.parameters.items() if p.node in r.users and id(p) not in held}

@@ -56,7 +56,7 @@ def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
 
 _elu = primitive(
     lambda x, alpha: np.where(np.greater(x, 0), x, alpha * np.expm1(np.minimum(x, 0))),
-    lambda g, y, x, alpha: np.where(np.greater(x, 0), g, g * (y + alpha)),
+    lambda g, _y, x, alpha: np.where(np.greater(x, 0), g, g * (alpha * np.exp(np.minimum(x, 0)))),
     name="elu",
     elementwise=True,
 )
@@ -176,7 +176,7 @@ def _below_peak(x: Any, axis: int) -> Any:
     """x less its largest element, which is a constant: shifting by it does not change the result."""
     if x.dtype.kind != "f":
         x = x.astype(np.float64)
-    return x - np.max(x.detach(), axis=axis, keepdims=True)
+    return x - np.max(x.detach(), axis=axis, keepdims=True) if x.size else x
 
 
 def _log_softmax_forward(x: Any, *, axis: int) -> tuple[Any, Any]:
@@ -195,6 +195,8 @@ def _log_softmax_backward(g: Any, y: Any, needs: Any, x: Any, *, axis: int) -> A
 @fused(forward=_log_softmax_forward, backward=_log_softmax_backward, name="log_softmax")
 def _log_softmax(x: Any, *, axis: int) -> Any:
     shifted = _below_peak(x, axis)
+    if not x.size:
+        return shifted
     return shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
 
 

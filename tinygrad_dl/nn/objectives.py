@@ -52,8 +52,8 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
     _check("huber_loss", input, target, reduction)
     if not delta > 0:
         raise ValueError(f"huber_loss: expected delta > 0, got {delta}")
-    d = np.abs(np.subtract(input, target))
-    inner = np.minimum(d, delta)
+    d = np.subtract(input, target)
+    inner = np.clip(d, -delta, delta)
     return _reduce(inner * (d - 0.5 * inner), reduction)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .._source import describe
 from .._tensor import Tensor
 from ..graph import Leaf
 
@@ -111,6 +112,8 @@ def state_dict(module: Holder) -> dict[str, Tensor]:
 def load_state_dict(module: Holder, state: Mapping[str, Any], strict: bool = True) -> None:
     """Write values by name. Everything is checked, and cast, before the first write."""
     who = f"{type(module).__name__}.load_state_dict"
+    if not isinstance(state, Mapping):
+        raise TypeError(f"{who}: expected a dict of arrays by name, got {describe(state)}; of a file, tg.load(path)")
     targets = named_state(module)
     missing, unexpected = [n for n in targets if n not in state], [n for n in state if n not in targets]
     if strict and (missing or unexpected):

@@ -18,6 +18,7 @@ from ..primitive import Primitive, answer, primitive
 Array = Any  # a Tensor, an ndarray, or what np.asarray takes
 Axis = int | Sequence[int] | None
 Shape = int | Sequence[int]
+ONE = int | np.integer  # a single axis, length or number, Python's or NumPy's
 F = TypeVar("F", bound=Callable[..., Any])
 
 

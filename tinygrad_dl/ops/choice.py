@@ -56,6 +56,8 @@ def where(condition: Array, x: Array = None, y: Array = None) -> Tensor:
     """x where the condition holds, y elsewhere. With the condition alone, `nonzero` of it."""
     if x is None and y is None:
         return nonzero(condition)
+    if x is None or y is None:
+        raise ValueError("where: expected both x and y, or neither, got one")
     return _where(condition, x, y)
 
 

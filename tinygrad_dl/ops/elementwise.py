@@ -33,7 +33,7 @@ def _zero(g: Any, *_: Any) -> Any:
 def _to_base(g: Any, _y: Any, a: Any, b: Any) -> Any:
     if isinstance(b, int | float):  # stays a Python number, or float32 would become float64
         return g * (b * a ** (b - 1)) if b else np.zeros_like(g)
-    constant = np.equal(b, 0)
+    constant = np.equal(b, 0) & ~np.greater(np.abs(a), np.finfo(g.dtype).tiny)  # where 0 * a ** -1 is no number
     return g * np.where(constant, 0, b * a ** np.where(constant, 1, b - 1))
 
 

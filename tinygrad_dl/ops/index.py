@@ -118,9 +118,12 @@ def setitem(x: Array, index: Any, value: Array) -> Tensor:
 @answers()
 def take(a: Array, indices: Array, axis: int | None = None) -> Tensor:
     """Elements or slices by integer index; of the flat array without an axis."""
+    indices = asarray(indices)
+    if indices.dtype == np.bool_:  # numbers here, no mask
+        indices = indices.astype(np.intp)
     if axis is None:
-        return getitem(ravel(a), asarray(indices))
-    return getitem(a, part(normalize_axis_index(axis, a.ndim), asarray(indices)))
+        return getitem(ravel(a), indices)
+    return getitem(a, part(normalize_axis_index(axis, a.ndim), indices))
 
 
 @answers()

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from ..primitive import primitive
-from ._arguments import Array, Shape, answers, asarray, part
+from ._arguments import ONE, Array, Shape, answers, asarray, part
 from .index import getitem
 from .shape import atleast_1d, atleast_2d, atleast_3d, broadcast_to, expand_dims, moveaxis, ravel, reshape
 
@@ -99,7 +99,9 @@ def block(arrays: Any) -> Tensor:
 def array_split(ary: Array, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
     """Parts along an axis, as equal as can be, or cut at the given places."""
     n = ary.shape[axis]
-    if isinstance(indices_or_sections, int):
+    if isinstance(indices_or_sections, ONE):
+        if indices_or_sections < 1:
+            raise ValueError(f"split: expected at least one part, got {indices_or_sections}")
         size, extra = divmod(n, indices_or_sections)
         cuts = list(accumulate(size + (i < extra) for i in range(indices_or_sections - 1)))
     else:
@@ -111,7 +113,8 @@ def array_split(ary: Array, indices_or_sections: int | Sequence[int], axis: int 
 @answers()
 def split(ary: Array, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
     """Equal parts along an axis, or cut at the given places."""
-    if isinstance(indices_or_sections, int) and ary.shape[axis] % indices_or_sections:
+    sections = indices_or_sections if isinstance(indices_or_sections, ONE) else 1
+    if sections > 0 and ary.shape[axis] % sections:
         raise ValueError(
             f"split: axis {axis} of shape {ary.shape} has no {indices_or_sections} equal parts; use array_split"
         )
@@ -180,7 +183,7 @@ def pad(array: Array, pad_width: Any, mode: str = "constant", constant_values: A
 def tile(A: Array, reps: Shape) -> Tensor:
     """The array as a whole repeated along each axis."""
     A = asarray(A)
-    times = (reps,) if isinstance(reps, int) else tuple(reps)
+    times = (reps,) if isinstance(reps, ONE) else tuple(reps)
     times = (1,) * (A.ndim - len(times)) + times
     shape = (1,) * (len(times) - A.ndim) + A.shape
     pairs = list(zip(times, shape, strict=True))
@@ -215,5 +218,7 @@ def roll(a: Array, shift: int | Sequence[int], axis: int | Sequence[int] | None 
 def resize(a: Array, new_shape: Shape) -> Tensor:
     """The flat elements, repeated or cut off to fill another shape."""
     a = ravel(a)
-    shape = (new_shape,) if isinstance(new_shape, int) else tuple(new_shape)
+    shape = (new_shape,) if isinstance(new_shape, ONE) else tuple(new_shape)
+    if any(n < 0 for n in shape):
+        raise ValueError(f"resize: expected lengths >= 0, got {shape}")
     return getitem(a, np.arange(int(np.prod(shape))).reshape(shape) % a.size)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..autodiff import unbroadcast
 from ..primitive import primitive
-from ._arguments import Array, answers, asarray, axes_of
+from ._arguments import ONE, Array, answers, asarray, axes_of
 from .elementwise import multiply, subtract
 from .index import getitem
 from .reduction import sum
@@ -97,7 +97,7 @@ def _expect(who: str, *pairs: tuple[Array, int]) -> None:
 def tensordot(a: Array, b: Array, axes: int | Sequence[Any] = 2) -> Tensor:
     """The sum over pairs of axes. axes: how many, a's last with b's first; or a's axes and b's axes."""
     a, b = asarray(a), asarray(b)
-    pair: Sequence[Any] = (range(a.ndim - axes, a.ndim), range(axes)) if isinstance(axes, int) else axes
+    pair: Sequence[Any] = (range(a.ndim - axes, a.ndim), range(axes)) if isinstance(axes, ONE) else axes
     first, second = axes_of(pair[0], a.ndim), axes_of(pair[1], b.ndim)
     summed = [a.shape[i] for i in first]
     if summed != [b.shape[i] for i in second]:

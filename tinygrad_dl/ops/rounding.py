@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..primitive import primitive
-from ._arguments import Array, answers, numpy_functions, without_gradient
+from ._arguments import Array, answers, asarray, numpy_functions, without_gradient
 from .choice import where
-from .creation import zeros_like
+from .creation import copy, zeros_like
 from .elementwise import floor_divide, ldexp, positive, remainder, trunc
 from .logic import isinf
 
@@ -46,6 +46,9 @@ def divmod(x1: Array, x2: Array) -> tuple[Tensor, Tensor]:
 @answers()
 def modf(x: Array) -> tuple[Tensor, Tensor]:
     """The fractional part, which has the gradient, and the whole part, both with the sign of x."""
+    x = asarray(x)
+    if x.dtype.kind != "f":
+        x = x.astype(np.result_type(x, np.float16))
     whole = trunc(x)
     return where(isinf(x), 0, x) - where(isinf(x), 0, whole), whole
 
@@ -65,7 +68,7 @@ def frexp(x: Array) -> tuple[Tensor, Tensor]:
 @answers()
 def real(val: Array) -> Tensor:
     """The number itself: Tensors hold real numbers."""
-    return positive(val)
+    return copy(val)
 
 
 @answers()

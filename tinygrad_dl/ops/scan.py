@@ -100,6 +100,8 @@ def cumulative_prod(x: Array, *, axis: int | None = None, include_initial: bool 
 @answers()
 def diff(a: Array, n: int = 1, axis: int = -1, prepend: Array = None, append: Array = None) -> Tensor:
     """Differences of neighbours along an axis, taken n times. prepend, append: joined to the axis first."""
+    if n < 0:
+        raise ValueError(f"diff: expected n >= 0, got {n}")
     a = asarray(a)
     axis = normalize_axis_index(axis, a.ndim)
     one = (*a.shape[:axis], 1, *a.shape[axis + 1 :])

@@ -11,7 +11,7 @@ from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from ..autodiff import unbroadcast
 from ..primitive import primitive
-from ._arguments import Array, Axis, Shape, answers, asarray, axes_of, numpy_functions
+from ._arguments import ONE, Array, Axis, Shape, answers, asarray, axes_of, numpy_functions
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def _broadcast_to(array: Array, shape: Shape) -> Any:
     """Repeated along new axes in front and along axes of length 1. The adjoint of a sum."""
     x = np.asarray(array)
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    shape = (shape,) if isinstance(shape, ONE) else tuple(shape)
     if x.shape == shape:
         return x
     if x.ndim > len(shape):
@@ -51,7 +51,7 @@ def _transpose_back(g: Any, _y: Any, _a: Any, axes: Sequence[int] | None = None)
 
 def _flip(m: Array, axis: Axis = None) -> Any:
     """The elements in reverse order along axes, by default along all."""
-    return np.flip(m, axis if axis is None or isinstance(axis, int) else tuple(axis))
+    return np.flip(m, axis if axis is None or isinstance(axis, ONE) else tuple(axis))
 
 
 broadcast_to = primitive(
@@ -108,7 +108,7 @@ def rollaxis(a: Array, axis: int, start: int = 0) -> Tensor:
 def expand_dims(a: Array, axis: int | Sequence[int]) -> Tensor:
     """New axes of length 1 at these places of the result."""
     a = asarray(a)
-    new = normalize_axis_tuple(axis, a.ndim + (1 if isinstance(axis, int) else len(axis)))
+    new = normalize_axis_tuple(axis, a.ndim + (1 if isinstance(axis, ONE) else len(axis)))
     lengths = iter(a.shape)
     return reshape(a, shape=tuple(1 if i in new else next(lengths) for i in range(a.ndim + len(new))))
 

@@ -91,6 +91,8 @@ class Optimizer:
                 number = isinstance(v, int | float | np.floating | np.integer) and not isinstance(v, bool)
                 if not number or not math.isfinite(v) or v < 0:
                     raise ValueError(f"{self._name}: expected {option} to be a finite number >= 0, got {value!r}")
+            if option == "betas" and len(values) != 2:
+                raise ValueError(f"{self._name}: expected betas to be two numbers, got {value!r}")
             if option in ("betas", "alpha") and not all(v < 1 for v in values):
                 raise ValueError(f"{self._name}: expected {option} below 1, got {value!r}")
 
@@ -195,26 +197,28 @@ class Optimizer:
             kept = state_dict["state"].get(number, state_dict["state"].get(str(number)))
             if kept is None:
                 continue
-            state[p] = {}
+            state[p] = {"step": np.asarray(1)}  # PyTorch's SGD counts none
             for key, value in kept.items():
                 array = np.asarray(value.data if isinstance(value, Tensor) else value)
-                if array.ndim or isinstance(value, Tensor):
-                    if array.shape != p.shape and array.ndim:
-                        where = f"{self._name}.load_state_dict: {key} of parameter {number}"
-                        raise ValueError(f"{where}: expected {p.shape}, got {array.shape}")
-                    scalar = array.ndim == 0 and p.shape != ()
-                    state[p][key] = array.item() if scalar else wrap(array.astype(p.dtype))
-                else:
-                    state[p][key] = int(array) if key == "step" else value
+                if value is None:  # as PyTorch has it where there is no momentum
+                    continue
+                if array.shape not in ((), p.shape):
+                    where = f"{self._name}.load_state_dict: {key} of parameter {number}"
+                    raise ValueError(f"{where}: expected {p.shape}, got {array.shape}")
+                state[p][key] = array
         groups = [{**old, **new, "params": old["params"]} for old, new in zip(self.param_groups, saved, strict=True)]
         for group in groups:
-            for p in group["params"]:
-                wanted = {"step", *self.init_state(p, group)}
-                if p in state and not wanted <= set(state[p]):
+            for p in filter(state.__contains__, group["params"]):
+                wanted = {"step": 0, **self.init_state(p, group)}
+                if not set(wanted) <= set(state[p]):
                     raise ValueError(
                         f"{self._name}.load_state_dict: expected {sorted(wanted)} of each parameter, got "
                         f"{sorted(state[p])}; the state is another optimizer's"
                     )
+                for key, array in state[p].items():
+                    whole = array.ndim or isinstance(wanted.get(key), Tensor)
+                    state[p][key] = wrap(array.astype(p.dtype)) if whole else array.item()
+                state[p]["step"] = int(state[p]["step"])
             self.check({k: group[k] for k in self.defaults})
         self.param_groups, self.state = groups, state
 

@@ -532,3 +532,12 @@ def test_kinds_of_arrays_and_labels():
 def test_bad_splits(arrays, options, error, message):
     with pytest.raises(error, match=message):
         split(*arrays, **options)
+
+
+def test_many_classes_of_one_example_are_dealt_at_once(monkeypatch):
+    passes = []
+    ours = np.flatnonzero
+    monkeypatch.setattr(np, "flatnonzero", lambda a: passes.append(1) or ours(a))
+    parts = split(np.arange(2000), sizes=(0.7, 0.15, 0.15), stratify=np.arange(2000))
+    assert [len(p) for p in parts] == [1400, 300, 300]
+    assert len(passes) < 50

@@ -220,3 +220,59 @@ def test_a_checkpoint_of_another_model_is_refused(run):
         other.fit(data.Loader(*points(44, 1), batch_size=8, shuffle=True), epochs=4, resume=True)
     assert weights(model) == before
     assert other.step == 0
+
+
+F = nn.functional
+SEQUENCES = np.random.default_rng(0).normal(size=(30, 16, 4)).astype(np.float32)
+COUNTS = np.random.default_rng(1).poisson(4, 40)
+
+
+def per_word(output, target):
+    return F.cross_entropy(output.reshape(-1, output.shape[2]), target.reshape(-1))
+
+
+@pytest.mark.parametrize(
+    ("model", "loss", "x", "y"),
+    [
+        (nn.Linear(2, 1), lambda o, t: (np.exp(o[:, 0]) - t * o[:, 0]).mean(), X, COUNTS),
+        (nn.Linear(2, 1), lambda o, t: F.binary_cross_entropy_with_logits(o[:, 0], t), X, Y > 0),
+        (nn.Linear(2, 2), lambda o, t: (np.exp(o[:, 0]) - t * o[:, 0]).mean() + (o[:, 1] ** 2).mean(), X, COUNTS),
+        (nn.Linear(4, 50), per_word, SEQUENCES, np.random.default_rng(2).integers(0, 50, (30, 16))),
+        (nn.Linear(4, 50), per_word, SEQUENCES, np.random.default_rng(2).integers(0, 8, (30, 16))),
+    ],
+    ids=["counts", "booleans", "counts of two outputs", "words", "few words"],
+)
+def test_integers_that_are_no_labels_are_trained_on(model, loss, x, y):
+    run = trainer(model, loss)
+    assert run.fit((x, y), (x, y), epochs=1)["dev_loss"][0] == pytest.approx(run.evaluate((x, y))["loss"])
+
+
+class Encoder(nn.Module):
+    def __init__(self):
+        self.inner, self.outer = nn.Linear(2, 2), nn.Linear(2, 2)
+
+    def forward(self, x):
+        code = self.inner(x)
+        return self.outer(code), {"code": code}
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_a_model_may_give_several_tensors(compile):
+    def distance(output, target):
+        assert isinstance(output[0], np.ndarray)
+        return np.abs(output[0] - target).mean()
+
+    loss = lambda o, t: np.square(o[0] - t).mean() + 0.1 * np.square(o[1]["code"]).mean()
+    run = trainer(Encoder(), loss, metric=distance, compile=compile)
+    history = run.fit((X, X), (X, X), epochs=2)
+    assert history["dev_distance"][1] == pytest.approx(run.evaluate((X, X))["distance"])
+
+
+@pytest.mark.parametrize("name", ["loss", "gradient", "dev_loss", "lr"])
+def test_a_metric_does_not_take_another_columns_name(name):
+    def metric(output, target):
+        return 0.0
+
+    metric.__name__ = name
+    with pytest.raises(ValueError, match=f"another column '{name}'"):
+        trainer(metric=metric)

@@ -168,3 +168,14 @@ def test_without_tensorboardx_that_is_said(monkeypatch):
     without(monkeypatch, "tensorboardX")
     with pytest.raises(ImportError, match=r'TensorBoard needs tensorboardX: pip install "tinygrad-dl\[train\]"'):
         TensorBoard("runs")
+
+
+def test_a_legend_of_long_names_fits_the_figure():
+    names = [f"encoder_blocks.{i}.feed_forward_network.{j}" for i in range(4) for j in range(3)]
+    layers = {name: {"kind": "Linear", "activation": 1.0} for name in names}
+    rows = [{"epoch": i, "loss": 1.0, "lr": 0.1, "layers": layers} for i in (1, 2)]
+    figure = History(rows).plot()
+    figure.canvas.draw()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width

@@ -188,3 +188,76 @@ def test_a_checkpoint_has_every_generator(tmp_path):
     run(1, False)
     (tmp_path / "1").rename(tmp_path / "3")
     assert run(None, True) == whole
+
+
+class Halve(Callback):
+    """Changes the learning rate by hand, beside the schedule."""
+
+    def batch(self, run):
+        if run.step == 9:
+            run.optimizer.param_groups[0]["lr"] /= 2
+
+
+def test_a_rate_that_a_callback_has_set_is_resumed(tmp_path):
+    whole, train, dev = build(callbacks=[Halve()])
+    whole.fit(train, dev, epochs=4)
+    stopped, train, dev = build(callbacks=[Halve(), StopAt(10)], folder=tmp_path)
+    stopped.fit(train, dev, epochs=4)
+    resumed, train, dev = build(callbacks=[Halve()], folder=tmp_path)
+    resumed.fit(train, dev, epochs=4, resume=True)
+    assert resumed.history["lr"] == whole.history["lr"]
+    assert weights(resumed.model) == weights(whole.model)
+
+
+def test_the_training_data_may_be_evaluated_in_the_midst_of_an_epoch(tmp_path):
+    class Look(Callback):
+        def batch(self, run):
+            if run.step % 4 == 0:
+                run.evaluate(train)
+
+    whole, train, dev = build(callbacks=[Look()], loader_seed=5)
+    whole.fit(train, dev, epochs=3)
+    stopped, train, dev = build(callbacks=[Look(), StopAt(8)], loader_seed=5, folder=tmp_path)
+    stopped.fit(train, dev, epochs=3)
+    resumed, train, dev = build(callbacks=[Look()], loader_seed=5, folder=tmp_path)
+    resumed.fit(train, dev, epochs=3, resume=True)
+    assert weights(resumed.model) == weights(whole.model)
+
+
+def test_another_optimizers_checkpoint_is_refused(tmp_path):
+    for kind, message in ((optim.Adam, None), (optim.AdamW, "that of an optimizer Adam, this Trainer has AdamW")):
+        model = nn.Linear(2, 3)
+        trainer = Trainer(model, nn.CrossEntropyLoss(), kind(model.parameters()), folder=tmp_path, progress=False)
+        if message is None:
+            trainer.fit(points(20, 0), epochs=1)
+        else:
+            with pytest.raises(ValueError, match=message):
+                trainer.fit(points(20, 0), epochs=2, resume=True)
+    adam = optim.Adam([p := nn.Parameter(1.0)])
+    p.grad = 1.0
+    adam.step()
+    with pytest.raises(ValueError, match="the state is another optimizer's"):
+        optim.SGD([p]).load_state_dict(adam.state_dict())
+
+
+def test_a_path_does_not_mix_two_runs(tmp_path):
+    for name, epochs in (("a", 1), ("b", 2)):
+        trainer, train, dev = build(folder=tmp_path / name)
+        trainer.fit(train, dev, epochs=epochs)
+    (source,) = (tmp_path / "a").glob("step-*")
+    before = sorted((tmp_path / "b").iterdir())
+    trainer, train, dev = build(folder=tmp_path / "b")
+    with pytest.raises(FileExistsError, match="holds the checkpoints of a run"):
+        trainer.fit(train, dev, epochs=3, resume=source)
+    assert sorted((tmp_path / "b").iterdir()) == before
+
+
+def test_the_best_weights_come_back_whatever_fails_at_the_end(tmp_path):
+    class Failing(Callback):
+        def end(self, run, error):
+            raise OSError("no space left")
+
+    trainer, train, dev = build(patience=5, callbacks=[Failing()])
+    with pytest.raises(OSError, match="no space left"):
+        trainer.fit(train, dev, epochs=6)
+    assert trainer.evaluate(dev)["loss"] == pytest.approx(min(trainer.history["dev_loss"]))

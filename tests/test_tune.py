@@ -6,6 +6,7 @@ import math
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -453,3 +454,18 @@ def test_optuna_is_asked_for_only_when_it_is_needed(monkeypatch):
     for ask in (lambda: tune.search(bowl, SPACE, 1), lambda: tune.CoarseToFine, lambda: tune.grid(SPACE, 2)):
         with pytest.raises(ImportError, match=r'tune needs optuna: pip install "tinygrad-dl\[tune\]"'):
             ask()
+
+
+def test_a_training_that_was_interrupted_ends_the_search_though_another_follows():
+    def objective(trial):
+        for ended in ("interrupted by Ctrl-C", ""):
+            trial.end(SimpleNamespace(ended=ended), None)
+        return 0.0
+
+    with pytest.raises(KeyboardInterrupt):
+        tune.search(objective, {"a": tune.uniform(0, 1)}, 3)
+
+
+def test_choices_that_a_storage_cannot_tell_apart_are_refused():
+    with pytest.raises(ValueError, match="expected different values"):
+        tune.choice(0, False)

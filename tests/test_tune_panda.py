@@ -251,3 +251,16 @@ def test_another_runs_folder_is_refused(tmp_path):
     with pytest.raises(FileExistsError, match="another run's checkpoints"):
         trainer.fit(train, dev, epochs=1)
     assert weights(trainer.model) == before
+
+
+def test_back_puts_the_clip_back(tmp_path):
+    panda = tune.Panda(tmp_path / "panda", view=False)
+    trainer, train, dev = build(callbacks=[panda])
+    trainer.fit(train, dev, epochs=2)
+    own = trainer.clip
+    panda.tell("clip 0.001")
+    trainer.fit(train, dev, epochs=1)
+    assert trainer.clip == 0.001
+    panda.tell("back 2")
+    trainer.fit(train, dev, epochs=1)
+    assert trainer.clip == own

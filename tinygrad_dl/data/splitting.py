@@ -82,17 +82,20 @@ def _shares(classes: Any, parts: Any) -> Any:
     up = rank < (classes - shares.sum(1))[:, None]
     while (excess := (shares + up).sum(0) - parts).any():
         start = int(excess.argmax())
-        came: dict[int, tuple[int, int]] = {}  # to a part: from which part, by one of which class
+        came: dict[int, tuple[int, Any]] = {}  # to a part: from which part, by which classes
         reached = [start]
         for p in reached:
             able = up[:, [p]] & ~up & (remainders > 0)
             for q in np.flatnonzero(able.any(0)).tolist():
                 if q not in reached:
-                    came[q] = p, int(able[:, q].argmax())
+                    came[q] = p, np.flatnonzero(able[:, q])
                     reached.append(q)
         q = next(q for q in reached if excess[q] < 0)
-        while q != start:
-            p, c = came[q]
-            up[c, p], up[c, q] = False, True
-            q = p
+        path = [q]
+        while path[-1] != start:
+            path.append(came[path[-1]][0])
+        number = min(excess[start], -excess[q], *(len(came[to][1]) for to in path[:-1]))
+        for to in path[:-1]:
+            p, able = came[to]
+            up[able[:number], p], up[able[:number], to] = False, True
     return shares + up

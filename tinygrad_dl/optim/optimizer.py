@@ -210,7 +210,7 @@ class Optimizer:
         for group in groups:
             for p in filter(state.__contains__, group["params"]):
                 wanted = {"step": 0, **self.init_state(p, group)}
-                if not set(wanted) <= set(state[p]):
+                if not set(wanted) <= set(state[p]) <= {*wanted, *self.needs.values()}:
                     raise ValueError(
                         f"{self._name}.load_state_dict: expected {sorted(wanted)} of each parameter, got "
                         f"{sorted(state[p])}; the state is another optimizer's"

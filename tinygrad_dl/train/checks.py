@@ -22,6 +22,16 @@ from .measures import origin
 Array = np.ndarray[Any, Any]
 
 
+COLUMNS = {"loss", "gradient", "largest_gradient", "first_loss", "lr", "epoch", "step", "seconds", "examples", "layers"}
+
+
+def check_metric(metric: Any) -> None:
+    """Raises ValueError for a metric whose name is that of another column of the history."""
+    name = getattr(metric, "__name__", "")
+    if name in COLUMNS or name.startswith("dev_"):
+        raise ValueError(f"Trainer: metric: the history has another column {name!r}; give the function another name")
+
+
 def check_parts(model: Any, loss: Any, optimizer: Any, schedule: Any, callbacks: Any) -> None:
     """Raises TypeError for parts of another kind, ValueError for those that do not belong together."""
     parts = [("model", model, Module), ("optimizer", optimizer, Optimizer)]
@@ -50,9 +60,10 @@ def loader(where: str, data: Any, **options: Any) -> Loader:
     return found
 
 
-def first_examples(data: Loader, n: int) -> list[Tensor]:
-    """A batch of the first n examples, as the Loader would give it without shuffling."""
-    return [Tensor(a[:n], np.float32 if a.dtype == np.float64 else None) for a in data.arrays]
+def first_examples(data: Loader, n: int, start: int = 0) -> list[Tensor]:
+    """A batch of n examples from one on, the first behind the last, as the Loader would give it without shuffling."""
+    rows = np.arange(start, start + n) % data.size
+    return [Tensor(a[rows], np.float32 if a.dtype == np.float64 else None) for a in data.arrays]
 
 
 def check_data(train: Loader, dev: Loader | None) -> None:
@@ -100,7 +111,9 @@ def _trial(name: str, model: Module, loss: Any, data: Loader, size: int) -> None
     *inputs, target = first_examples(data, size)
     with within(recording=name == "train", generator=copy.deepcopy(generator())):
         output = twin(*inputs)
-        _check_labels(name, data, output, getattr(loss, "ignore_index", -100))  # before the loss says less of them
+        wrong = _wrong_labels(data, output, getattr(loss, "ignore_index", -100))
+        if wrong.any():  # before the loss says less of them
+            _check_labels(name, twin, loss, data, size, wrong)
         value = loss(output, target)
     if not isinstance(value, Tensor) or value.size != 1:
         raise ValueError(f"fit: expected a loss of one number, got {describe(value)}; is its reduction 'none'?")
@@ -112,22 +125,32 @@ def _trial(name: str, model: Module, loss: Any, data: Loader, size: int) -> None
 
 
 def are_labels(target: Any, output: Any) -> bool:
-    """Integer targets of the output's shape without its axis of classes, the second."""
-    return bool(target.dtype.kind in "iub" and getattr(output, "ndim", 0) == target.ndim + 1)
+    """Integer targets of the output's shape without its axis of classes, the second; there are several classes."""
+    shape: tuple[int, ...] = getattr(output, "shape", ())
+    return bool(target.dtype.kind in "iub" and len(shape) > 1 and shape[1] > 1 and target.shape[1:] == shape[2:])
 
 
-def _check_labels(name: str, data: Loader, output: Any, ignored: int) -> None:
+def _wrong_labels(data: Loader, output: Any, ignored: int) -> Array:
     target = data.arrays[-1]
     if not are_labels(target, output):
-        return
-    classes = output.shape[1]
-    wrong = ((target < 0) | (target >= classes)) & (target != ignored)
-    if wrong.any():
-        place = tuple(np.argwhere(wrong)[0].tolist())
+        return np.zeros(0, bool)
+    wrong: Array = ((target < 0) | (target >= output.shape[1])) & (target != ignored)
+    return wrong
+
+
+def _check_labels(name: str, model: Module, loss: Any, data: Loader, size: int, wrong: Array) -> None:
+    """Are these integers labels? They are if the loss refuses one of them; others may be counts, say."""
+    place = tuple(np.argwhere(wrong)[0].tolist())
+    *inputs, target = first_examples(data, size, place[0])
+    output = model(*inputs)
+    try:
+        loss(output, target)
+    except Exception as error:
+        label, classes = data.arrays[-1][place], output.shape[1]
         raise ValueError(
-            f"fit: {name}: label {target[place]} in row {place[0]} is outside the model's {classes} classes, 0 to "
+            f"fit: {name}: label {label} in row {place[0]} is outside the model's {classes} classes, 0 to "
             f"{classes - 1}; labels like it: {np.count_nonzero(wrong)}"
-        )
+        ) from error
 
 
 def check_schedule(schedule: Schedule | None, steps: int) -> None:

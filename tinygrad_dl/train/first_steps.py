@@ -48,6 +48,8 @@ def baselines(train: Any, dev: Any) -> dict[str, dict[str, float]]:
     model = nn.Linear(x.shape[1], classes, init=nn.init.zeros_)
     trainer = Trainer(model, nn.CrossEntropyLoss(), optim.Adam(model.parameters(), lr=0.01), progress=False)
     trainer.fit(Loader(normalizer.transform(x), y, batch_size=256, shuffle=True, seed=0), epochs=_epochs(len(x)))
+    if trainer.ended:  # half-trained figures are nobody's
+        raise KeyboardInterrupt(f"baselines: {trainer.ended}")
     return {"majority class": majority, "softmax regression": trainer.evaluate((normalizer.transform(dev_x), dev_y))}
 
 
@@ -82,7 +84,8 @@ class Overfit:
             return f"{course}: the model can learn it"
         return (
             f"{course}, above {self.target:.3g}: look for labels that do not belong to the inputs, a softmax before a "
-            "loss that has one, a layer that passes no gradient, frozen parameters, or a far too small model"
+            "loss that has one, a layer that passes no gradient, frozen parameters, a far too small model, or a loss "
+            "whose minimum is not 0 (label smoothing, a penalty)"
         )
 
 
@@ -93,7 +96,8 @@ def overfit_one_batch(
 
     batch: inputs and targets, arrays or Tensors of a few different examples. A copy of the model, without dropout and
         noise, takes steps of Adam on it until the loss is a hundredth of the first, which counts as learned.
-    Raises as `Trainer.fit` does for bad data, and FloatingPointError for a loss that is not finite.
+    Raises as `Trainer.fit` does for bad data, ValueError for a first loss of 0 or less, of which there is no hundredth,
+    and FloatingPointError for one that is not finite.
     """
     twin = copy.deepcopy(model)
     for module in twin.modules():
@@ -110,6 +114,8 @@ def overfit_one_batch(
     with within(generator=copy.deepcopy(generator())):
         while len(losses) < steps and (not losses or losses[-1] > 0.01 * losses[0]):
             losses.append(step(given)[0])
+            if losses[0] <= 0:
+                raise ValueError(f"overfit_one_batch: expected a loss whose least value is 0, got {losses[0]:.4g}")
     return Overfit(losses, losses[-1] <= 0.01 * losses[0], 0.01 * losses[0])
 
 
@@ -139,15 +145,19 @@ def find_lr(trainer: Trainer, train: Any, low: float = 1e-6, high: float = 10.0,
     """Raise the learning rate from low to high, by one factor at each step, until the loss explodes (Smith 2017,
     Cyclical learning rates for training neural networks, section 3.3).
 
-    The suggestion is the rate at which the smoothed loss fell fastest per factor of rate. The trainer is put back to
-    what it was. train: as in `fit`. Raises ValueError for rates and steps out of range, and as `fit` does for bad data.
+    The suggestion is the rate at which the smoothed loss fell fastest per factor of rate: the fall over a fifth of the
+    steps around it, for that of a single step is the batches' noise. The trainer is put back to what it was.
+
+    train: as in `fit`. Raises ValueError for rates and steps out of range, and as `fit` does for bad data.
     """
     if not 0 < low < high or steps < 10:
         raise ValueError(f"find_lr: expected 0 < low < high and steps >= 10, got {low}, {high} and {steps}")
     data = copy.copy(checks.loader("find_lr: train", train, shuffle=True))
     checks.check_data(data, None)
     checks.check_model(trainer.model, trainer.loss, data, None)
-    before = trainer.state_dict()
+    before = {**trainer.state_dict(), "loader": None}  # the data are looped over by a copy
+    modes = [(module, module.training) for module in trainer.model.modules()]
+    gradients = [(p, p.grad) for p in trainer.model.parameters()]
     step = Step(trainer.model.train(), trainer.loss, trainer.optimizer, None, compile=False)
     rates: list[float] = []
     losses: list[float] = []
@@ -162,15 +172,19 @@ def find_lr(trainer: Trainer, train: Any, low: float = 1e-6, high: float = 10.0,
                 break
             rates.append(rate)
             losses.append(average.update(loss))
-            if losses[-1] > 4 * min(losses):
+            if losses[-1] - min(losses) > 3 * max(abs(losses[0]), abs(min(losses))):
                 break
     finally:
         trainer.load_state_dict(before)
-    if len(rates) < 3:
+        for module, training in modes:
+            module.training = training
+        for p, gradient in gradients:
+            p.grad = gradient
+    if len(rates) < 4:
         raise ValueError(f"find_lr: the loss explodes at {low:.2g}, the lowest rate; begin lower")
-    lowest = max(int(np.argmin(losses)), 1)
-    slopes = np.gradient(np.array(losses[: lowest + 1]), np.log(rates[: lowest + 1]))
-    return RateSearch(rates, losses, rates[int(slopes.argmin())])
+    reach = max(1, min(steps // 10, len(losses) // 4))
+    falls = {i: losses[i - reach] - losses[i + reach] for i in range(2 * reach, len(losses) - reach)}
+    return RateSearch(rates, losses, rates[max(falls, key=falls.__getitem__)])
 
 
 def _endless(data: Loader) -> Iterator[Any]:

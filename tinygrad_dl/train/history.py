@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -76,14 +76,14 @@ class History:
         return curves(self)
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it as plain data."""
-        return copy.deepcopy(self.__dict__)
+        """All of it as plain data, in a few texts: a checkpoint of each epoch has the rows of all before it."""
+        return {name: json.dumps(value, default=lambda number: number.tolist()) for name, value in vars(self).items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over a `state_dict()`. Raises KeyError for anything else."""
         if set(state) != set(self.__dict__):
             raise KeyError(f"History.load_state_dict: expected {sorted(self.__dict__)}, got {sorted(state)}")
-        self.__dict__.update(copy.deepcopy(dict(state)))
+        self.__dict__.update({name: json.loads(text) for name, text in state.items()})
 
     def __repr__(self) -> str:
         if not self.epochs:

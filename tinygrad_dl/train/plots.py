@@ -134,7 +134,8 @@ def _legend(figure: Figure, history: History) -> None:
     handles = [Line2D([], [], color=color, label=label) for label, color in _colors(history).values()]
     if handles:
         handles = handles if len(handles) <= MOST else [handles[0], handles[-1]]
-        figure.legend(handles=handles, loc="outside lower center", ncols=8, frameon=False, fontsize=8)
+        columns = max(1, min(8, 150 // max(len(str(handle.get_label())) + 4 for handle in handles)))
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
 
 
 def _marker(points: Any) -> str | None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from .._tensor import Tensor
 from ..compiler import compile as compiled
+from ..compiler.structure import put_together, take_apart
 from ..nn.module import Module
 from ..optim.gradients import clip_grad_norm
 from ..optim.optimizer import Optimizer
@@ -125,4 +126,11 @@ def _step(model: Module, loss: Any, optimizer: Optimizer, clip: float, *batch: T
     value.backward()
     norm = clip_grad_norm([p for group in optimizer.param_groups for p in group["params"]], clip)
     optimizer.step()
-    return value.detach(), output.detach(), norm
+    return value.detach(), mapped(output, lambda tensor: tensor.detach()), norm
+
+
+def mapped(output: Any, change: Callable[[Tensor], Any]) -> Any:
+    """What a model gives, a Tensor or several in tuples, lists and dicts, with each one changed."""
+    found: list[Any] = []
+    structure = take_apart(output, found, stays=lambda _: False)
+    return put_together(structure, [change(part) if isinstance(part, Tensor) else part for part in found])

@@ -11,6 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from . import checkpoints, checks, measures
 from .callbacks import Callback, EarlyStopping, Progress
 from .history import History, Running
 from .interrupt import on_interrupt
-from .step import Step, generators, set_generators
+from .step import Step, generators, mapped, set_generators
 
 
 class Trainer:
@@ -35,8 +36,8 @@ class Trainer:
 
     model, loss, optimizer: a Module, a function of its output and the targets that gives their mean loss, such as
         `nn.CrossEntropyLoss()`, and an Optimizer of its parameters.
-    metric: a function of output and targets, both ndarrays, that gives the mean over the examples of a batch. Default:
-        the accuracy, where the targets are integer labels.
+    metric: a function of output and targets, ndarrays (for a model that gives several, in a tuple like its own), that
+        gives the mean over the examples of a batch. Default: the accuracy, where the targets are integer labels.
     schedule: of the learning rate, stepped after every epoch; `schedule_per="step"`: after every step.
         ReduceLROnPlateau is shown the dev loss after every epoch, without dev data the training loss.
     clip: the largest norm of the gradient over all parameters; larger ones are scaled down to it.
@@ -69,6 +70,7 @@ class Trainer:
         progress: bool = True,
     ) -> None:
         checks.check_parts(model, loss, optimizer, schedule, callbacks)
+        checks.check_metric(metric)
         if schedule_per not in ("epoch", "step"):
             raise ValueError(f"Trainer: schedule_per: expected 'epoch' or 'step', got {schedule_per!r}")
         if save_every is not None and folder is None:
@@ -153,10 +155,11 @@ class Trainer:
         self._stopping = reason
 
     def evaluate(self, data: Any) -> dict[str, float]:
-        """`loss` and metric over data, a Loader or a tuple of arrays, in evaluation mode."""
+        """`loss` and metric over data, a Loader or a tuple of arrays, in evaluation mode: means of the batches' means,
+        weighted by their examples. A loss with class weights depends a little on the size of batches, so."""
         running = Running()
         with evaluating(self.model), no_grad():
-            for *inputs, target in checks.loader("evaluate: data", data):
+            for *inputs, target in copy.copy(checks.loader("evaluate: data", data)):  # it may be in a loop of its own
                 output = self.model(*inputs)
                 loss = self.loss(output, target).item()
                 running.add({"loss": loss, **self._measure(output, target)}, len(target))
@@ -188,8 +191,9 @@ class Trainer:
             raise
         finally:
             self._note_end(error)
-            for callback in reversed(begun):
-                callback.end(self, error)
+            with ExitStack() as ends:  # all of them, whatever one raises
+                for callback in begun:
+                    ends.callback(callback.end, self, error)
 
     def _epoch(self, train: Loader, dev: Loader | None) -> None:
         self._step.prepare()
@@ -239,7 +243,7 @@ class Trainer:
         if metric is None:
             return {}
         name = self.history.metric = getattr(metric, "__name__", type(metric).__name__)
-        return {name: float(metric(output.data, target.data))}
+        return {name: float(metric(mapped(output, lambda tensor: tensor.data), target.data))}
 
     def _step_schedule(self) -> None:
         self._due = False
@@ -265,10 +269,10 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """All that a run needs to go on from here, as `tinygrad_dl.save` takes it."""
-        own = {name: getattr(self, name) for name in ("epoch", "step", "began", "_due")}
+        own: dict[str, Any] = {name: getattr(self, name) for name in ("epoch", "step", "began", "_due")}
         return {
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": {"kind": type(self.optimizer).__name__, **self.optimizer.state_dict()},
             "schedule": self.schedule and self.schedule.state_dict(),
             "generators": {name: g.bit_generator.state for name, g in generators(self.model).items()},
             "loader": self._data and self._data.state_dict(),
@@ -290,11 +294,14 @@ class Trainer:
 
     def _load(self, state: Mapping[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        if state["optimizer"]["kind"] != type(self.optimizer).__name__:
+            kinds = state["optimizer"]["kind"], type(self.optimizer).__name__
+            raise ValueError("Trainer: the state is that of an optimizer {}, this Trainer has {}".format(*kinds))
         if (self.schedule is None) is not (state["schedule"] is None):
             raise ValueError("Trainer: the state and this Trainer are not alike in having a schedule")
         if self.schedule is not None:
             self.schedule.load_state_dict(state["schedule"])
+        self.optimizer.load_state_dict(state["optimizer"])  # after the schedule, whose rates callbacks may have changed
         set_generators(self.model, state["generators"])
         if self._data is not None and state["loader"] is not None:
             self._data.load_state_dict(state["loader"])
@@ -319,7 +326,10 @@ class Trainer:
     def _source(self, resume: bool | str | os.PathLike[str]) -> Path | None:
         """The checkpoint to go on from, or None."""
         if not isinstance(resume, bool):
-            return Path(resume)
+            path = Path(resume)
+            if self._checkpoints is not None and path.parent.resolve() != self._checkpoints.folder.resolve():
+                self._checkpoints.source(resume=False)
+            return path
         if self._checkpoints is not None:
             return self._checkpoints.source(resume)
         if resume:

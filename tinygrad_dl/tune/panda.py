@@ -43,6 +43,7 @@ class Panda(Callback):
             raise ImportError('Panda: the view needs matplotlib: pip install "tinygrad-dl[train]"; or view=False')
         self.folder, self.view = Path(folder), view
         self.clip: float | str | None = None  # as a command has set it; None: none has
+        self._own: list[float | None] = []  # the Trainer's clip, once it has begun
         self._told: deque[tuple[str, str]] = deque()
         self._back: int | None = None  # the epoch to go back to
         self._read = 0  # bytes of the file of commands
@@ -65,6 +66,7 @@ class Panda(Callback):
         if not self._commands.exists():
             self._commands.write_text("".join(f"# {line}\n" for line in COMMANDS.values()), "utf-8")
         self._read = self._commands.stat().st_size
+        self._own = self._own or [run.clip]
         self._apply_clip(run)
         self._obey(run)
 
@@ -134,8 +136,9 @@ class Panda(Callback):
             self._note(run, f"momentum {before:g} -> {float(value):g}")
 
     def _apply_clip(self, run: Trainer) -> None:
-        if self.clip is not None:
-            run.clip = None if self.clip == "off" else float(self.clip)
+        clip = self._own[0] if self.clip is None else None if self.clip == "off" else float(self.clip)
+        if clip != run.clip:
+            run.clip = clip
 
     def _check_back(self, run: Trainer, epoch: int) -> None:
         if not self._file(epoch).exists():

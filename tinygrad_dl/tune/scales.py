@@ -122,7 +122,7 @@ def choice(*values: Any) -> Scale:
             raise TypeError(
                 f"choice: expected strings, numbers, booleans or None, got {describe(value)}; choose a name"
             )
-    if not values or len(set(map(repr, values))) != len(values):
+    if not values or len(set(values)) != len(values):  # 1, 1.0 and True are one value to the storage
         raise ValueError(f"choice: expected different values, at least one, got {values!r}")
     return Scale("choice", choices=values)
 

@@ -44,7 +44,7 @@ class Trial(Callback):
         self.report(row["dev_loss"], run.epoch)
 
     def end(self, run: Trainer, error: BaseException | None) -> None:
-        self.interrupted = "Ctrl-C" in run.ended
+        self.interrupted = self.interrupted or "Ctrl-C" in run.ended
 
     def __repr__(self) -> str:
         return f"<Trial {self.number}: {', '.join(f'{name}={value!r}' for name, value in self.params.items())}>"

@@ -217,7 +217,7 @@ class Slotted:
 @pytest.mark.parametrize("kind", [Answer, Slotted, dataclasses.make_dataclass("Made", ["y"])])
 def test_results_in_objects_of_ones_own_are_refused(kind):
     f = tg.compile(lambda x: [kind(x * 2)])
-    with pytest.raises(RuntimeError, match=rf"got a {kind.__name__} with a tensor in \.y"):
+    with pytest.raises(RuntimeError, match=rf"got a {kind.__name__} with a tensor in it"):
         f(np.ones(2))
     w = nn.Parameter(np.ones(2))
 

@@ -19,16 +19,18 @@ Line = tuple[CodeType, int]
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
+_NUMPY = os.path.dirname(np.__file__) + os.sep
+
 USER_FILES: set[str] = set()  # files met so far that are not this package's: a look costs 0.03 µs
 _OWN_FILES: set[str] = set()  # those that are: `startswith` costs three looks, and a call may be 20 frames deep
 
 
 def user_frame(frame: FrameType) -> FrameType:
-    """The innermost frame, from this one outwards, that is not this package's."""
+    """The innermost frame, from this one outwards, that is neither this package's nor NumPy's."""
     while True:
         file = frame.f_code.co_filename
         if file not in _OWN_FILES:
-            if not file.startswith(_PACKAGE):
+            if not file.startswith((_PACKAGE, _NUMPY)):
                 USER_FILES.add(file)
                 return frame
             _OWN_FILES.add(file)

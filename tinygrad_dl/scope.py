@@ -77,7 +77,7 @@ P = ParamSpec("P")
 
 class _Block(_GeneratorContextManager[None]):
     def __call__(self, function: Any) -> Any:
-        if any(is_kind(function) for is_kind in _LATER):
+        if runs_later(function):
             raise TypeError(
                 f"{function.__name__}: expected a function that runs when it is called, got a generator or coroutine, "
                 "whose body runs after the decorator has left; open the `with` block inside of it"
@@ -85,7 +85,10 @@ class _Block(_GeneratorContextManager[None]):
         return super().__call__(function)
 
 
-_LATER = (inspect.isgeneratorfunction, inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+def runs_later(function: Any) -> bool:
+    """Does a call of it only make a generator or coroutine?"""
+    kinds = inspect.isgeneratorfunction, inspect.iscoroutinefunction, inspect.isasyncgenfunction
+    return any(is_kind(function) for is_kind in kinds)
 
 
 def block(function: Callable[P, Iterator[None]]) -> Callable[P, _GeneratorContextManager[None]]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, ItemsView, Iterator, Set, ValuesView
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -13,14 +15,15 @@ import numpy as np
 from .. import scope
 from .._source import describe
 from ..graph import Handle, wrap
-from ..scope import taping, written_to
+from ..scope import runs_later, taping, written_to
+from .attributes import attributes
 from .backends import builder
 from .feeds import Argument, Changed
 from .guards import Guards
 from .naming import bound, name_values
 from .numpy_backend import source
 from .program import Program
-from .reach import Reach, attributes
+from .reach import Reach
 from .replay import Recorded
 from .structure import Place, is_state, put_together, signature, take_apart
 from .tape import Tape
@@ -33,7 +36,7 @@ class Compiled:
     """A function that records itself. Call it as the function."""
 
     def __init__(self, function: Callable[..., Any], backend: str, verify: int) -> None:
-        self.function, self.verify = function, verify
+        self.function, self.verify, self.backend = function, verify, backend
         self._build = builder(backend)
         self._programs: dict[Any, list[Recorded]] = {}
         self._recorded: list[Recorded] = []  # the same, in order
@@ -60,6 +63,10 @@ class Compiled:
 
         Its `step` takes the program's inputs and returns its outputs. Raises RuntimeError before the first call."""
         return source(self.latest)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Compiled:
+        """A copy of the function, which has not been called yet: of a bound method, that of the copied object."""
+        return Compiled(deepcopy(self.function, memo), self.backend, self.verify)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
@@ -194,6 +201,8 @@ def _objects(tree: Any, where: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(tree, tuple | list | dict):
         for key, part in tree.items() if isinstance(tree, dict) else enumerate(tree):
             yield from _objects(part, f"{where}[{key!r}]" if where else str(key))
+        if type(tree) not in (tuple, list, dict):
+            yield where, tree  # it may have attributes of its own
     else:
         yield where, tree
 
@@ -209,17 +218,24 @@ def _refuse_rebinding(guards: Guards, tape: Tape) -> None:
         after = table.get(name)
         if after is not before and isinstance(after, Handle) and not is_state(after) and tape.computed(after.data):
             raise RuntimeError(f"compile: {where} was bound to a new tensor in the step; write {where}.assign(value)")
+    for table, name, before, where in guards.reach.written:  # a value that the step reads before it writes it
+        after = table.get(name)
+        if after is not before and before in tape.outside and isinstance(after, Handle) and tape.computed(after.data):
+            raise RuntimeError(f"compile: {where} was bound to a new tensor in the step; write {where}.assign(value)")
 
 
 def _refuse_hidden(results: Any, tape: Tape) -> None:
     """A result in an object of one's own would be that of the recording at later runs."""
     for _, value in _objects(results, "result"):
-        for name, part in attributes(value).items() if not isinstance(value, Handle) else ():
-            if isinstance(part, Handle) and not tape.stays(part) and tape.computed(part.data):
-                raise RuntimeError(
-                    f"compile: expected results in tuples, lists, dicts and named tuples, got a {type(value).__name__} "
-                    f"with a tensor in .{name}; make it of the results, outside of the step"
-                )
+        parts: list[Any] = [] if isinstance(value, Handle) else [*attributes(value).values()]
+        if isinstance(value, Set | deque | ValuesView | ItemsView):
+            parts += value
+        hidden = any(isinstance(part, Handle) and not tape.stays(part) and tape.computed(part.data) for part in parts)
+        if hidden or isinstance(value, Iterator):
+            raise RuntimeError(
+                f"compile: expected results in tuples, lists, dicts and named tuples, got a {type(value).__name__} "
+                "with a tensor in it; make it of the results, outside of the step"
+            )
 
 
 def compile(f: Any = None, *, backend: str = "auto", verify: int = 0) -> Any:
@@ -239,4 +255,6 @@ def compile(f: Any = None, *, backend: str = "auto", verify: int = 0) -> Any:
         return functools.partial(compile, backend=backend, verify=verify)
     if not callable(f):
         raise TypeError(f"compile: expected a function, got {describe(f)}")
+    if runs_later(f):
+        raise TypeError(f"compile: expected a function that returns its results, got a generator, {describe(f)}")
     return Compiled(f, backend, verify)

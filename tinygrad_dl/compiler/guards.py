@@ -12,7 +12,8 @@ from types import CellType
 from typing import Any
 
 from .. import scope
-from .reach import MISSING, PLAIN, Reach, content, size
+from .attributes import Slots
+from .reach import MISSING, PLAIN, Reach, content, kind, size
 from .straight import Straight
 from .structure import same_number
 
@@ -44,9 +45,16 @@ class Guards:
         entries = [entry[:3] for entry in reach.entries if id(entry[0]) not in reach.modules]
         for table, key, old in entries[:LONG]:
             where, name = same.name(table), same.name(key)
-            same.check(f"{name} not in {where}" if old is MISSING else _is(same, f"{where}[{name}]", old))
+            if isinstance(table, Slots):
+                there = old is not MISSING
+                same.check(_is(same, f"{same.name(table.value)}.{key}", old) if there else f"{name} not in {where}")
+            else:
+                same.check(f"{name} not in {where}" if old is MISSING else _is(same, f"{where}[{name}]", old))
         if len(entries) > LONG:
             same.check(f"{same.name(_unchanged)}({same.name(entries[LONG:])})")
+        for table, key, old, _ in reach.written:
+            now = f"{same.name(kind)}({same.name(table)}.get({same.name(key)}, {same.name(MISSING)}))"
+            same.check(f"{now} is {same.name(kind(old))}")
         for found, before, _ in reach.collections:
             same.check(*_same_parts(same, same.name(found), before))
         for cell, old, _ in reach.cells:
@@ -73,6 +81,10 @@ class Guards:
         for table, key, old, where in reach.entries:
             new = table.get(key, MISSING)
             if new is not old and not _equal(new, old):
+                return f"{where} was {_shown(old)}, is {_shown(new)}"
+        for table, key, old, where in reach.written:
+            new = table.get(key, MISSING)
+            if kind(new) is not kind(old):
                 return f"{where} was {_shown(old)}, is {_shown(new)}"
         for table, number, where in reach.sizes:
             if size(table) != number:
@@ -157,5 +169,6 @@ def _equal(new: Any, old: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value) if isinstance(value, (*PLAIN, tuple)) or value is MISSING else f"a {type(value).__name__}"
+    plain = isinstance(value, (*PLAIN, tuple)) or value is MISSING
+    text = repr(value) if plain else value.__name__ if isinstance(value, type) else f"a {type(value).__name__}"
     return text if len(text) <= 60 else text[:57] + "..."

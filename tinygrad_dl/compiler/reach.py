@@ -12,9 +12,10 @@ import builtins
 import dis
 import functools
 import sysconfig
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from types import CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,12 @@ from .._source import _PACKAGE
 from .._tensor import Tensor
 from ..nn.module import Module
 from ..optim.optimizer import Optimizer
+from .attributes import Slots, defaults_of, slots_of, table_of
 
 MISSING: Any = type("missing", (), {"__repr__": lambda self: "nothing"})()
 PLAIN = (bool, int, float, str, bytes, type(None), np.generic, np.dtype)
 _INERT = (*PLAIN, np.ndarray)  # which lead nowhere
+COLLECTIONS = (list, tuple, dict, set, frozenset, deque)
 UNSEEN = {"_path"}  # of a Module: where it was last called
 _SHOWN = {"__repr__", "__str__", "__format__", "__del__"}  # what no computation depends on
 _DEEP = 3  # objects in objects in an object: there is no end to what these may lead to
@@ -38,11 +41,13 @@ _OWN = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")})  #
 class Reach:
     """What a function and what stands among its arguments lead to now.
 
-    entries: `(table, key, value, where)`; cells, optimizers and tensors likewise. sizes: how many attributes modules
-    have. collections: lists, dicts, sets, with copies. arrays: NumPy's. modules: which tables are those of modules."""
+    entries: `(table, key, value, where)`; written: those that the code itself writes; cells, optimizers and tensors
+    likewise. sizes: how many attributes modules have. collections: lists, dicts and others with copies. arrays:
+    NumPy's. modules: which tables are those of modules."""
 
     def __init__(self, function: Any, arguments: Iterable[tuple[str, Any]]) -> None:
         self.entries: list[tuple[Any, Any, Any, str]] = []
+        self.written: list[tuple[Any, Any, Any, str]] = []
         self.collections: list[tuple[Any, Any, str]] = []
         self.cells: list[tuple[Any, Any, str]] = []
         self.optimizers: list[tuple[Optimizer, list[list[Tensor]]]] = []
@@ -67,7 +72,8 @@ class Reach:
             done = found  # a function that is found later may name what was found before
             for place in list(self._places):
                 self._look(*place)
-        self.entries += [entry for entry in self._attributes if entry[1] not in self._stored]
+        for entry in self._attributes:
+            (self.written if entry[1] in self._stored else self.entries).append(entry)
         for name, collection, where in self._data:
             if name in self._named:
                 self._visit(collection, where)
@@ -96,7 +102,7 @@ class Reach:
             self._visit(tuple(p for group in value.param_groups for p in group["params"]), where)
         elif isinstance(value, Tensor):
             self.tensors.append((value, value.node is None))
-        elif isinstance(value, list | tuple | dict | set | frozenset):
+        elif isinstance(value, COLLECTIONS):
             self._watch(value, where)
             for key, part in _parts(value):
                 self._visit(part, f"{where}[{key!r}]")
@@ -112,7 +118,7 @@ class Reach:
 
     def _watch(self, value: Any, where: str) -> None:
         """All entries of a collection."""
-        if isinstance(value, list | dict):
+        if isinstance(value, list | dict | deque):
             self.collections.append((value, dict(value) if isinstance(value, dict) else list(value), where))
         elif isinstance(value, set) and all(isinstance(part, (*PLAIN, Module)) for part in value):
             self.collections.append((value, frozenset(value), where))
@@ -125,11 +131,11 @@ class Reach:
             if name not in UNSEEN:
                 part = table.get(name, MISSING)
                 self.entries.append((table, name, part, f"{where}.{name}"))
-                if isinstance(part, list | dict | set) and _leads_nowhere(part):
+                if isinstance(part, COLLECTIONS) and not isinstance(part, tuple) and _leads_nowhere(part):
                     self._data.append((name, part, f"{where}.{name}"))
                 else:
                     self._visit(part, f"{where}.{name}")
-        self._classes(type(module))
+        self._class_of(module, where)
 
     def _place(self, value: Any, where: str, deep: int) -> None:
         """An object of any other class, a class or a Python module."""
@@ -140,11 +146,18 @@ class Reach:
             self._classes(value, deep, made=True)
             return
         else:
-            self._classes(type(value))
+            self._class_of(value, where)
         self._places.append((value, where, deep))
-        wrapped = _table(value).get("__wrapped__")
+        wrapped = table_of(value).get("__wrapped__")
         if wrapped is not None:  # as a compiled function has
             self._visit(wrapped, where)
+
+    def _class_of(self, value: Any, where: str) -> None:
+        """A notebook that reloads what was edited gives functions other code, and objects another class."""
+        kind = type(value)
+        if kind.__module__.partition(".")[0] not in _KNOWN:
+            self.entries.append((Slots(value), "__class__", kind, f"the class of {where}"))
+        self._classes(kind)
 
     def _classes(self, kind: type, deep: int = 1, made: bool = False) -> None:
         """A class, and those that it inherits from. made: may objects of it be made?"""
@@ -155,17 +168,17 @@ class Reach:
 
     def _look(self, value: Any, where: str, deep: int) -> None:
         """At the attributes that have been named, and at functions that run without being named."""
-        table, shared = _table(value), isinstance(value, type | ModuleType)
+        table, shared = table_of(value), isinstance(value, type | ModuleType)
         entries = self.entries if shared else self._attributes
         kind: Any = value if isinstance(value, type) else type(value)
-        names = [*table, *_defaults(kind)]
-        names += [] if shared else _slots(value)
+        names = [*table, *defaults_of(kind)]
+        names += [] if shared else slots_of(value)
         for name in self._named.intersection(names).union(self._special(value)):
             if (id(value), name) in self._looked:
                 continue
             self._looked.add((id(value), name))
             with suppress(Exception):  # somebody's own object may do anything when it is looked at
-                where_table = Slots(value) if not shared and name in _slots(value) else table
+                where_table = Slots(value) if not shared and name in slots_of(value) else table
                 found = where_table.get(name, MISSING)
                 part = getattr(found, "fget", None) or getattr(found, "__func__", found) if shared else found
                 self._search(part, f"{where}.{name}", deep)
@@ -186,7 +199,7 @@ class Reach:
             self._visit(value, where)
         elif id(value) not in self._seen:
             self._seen[id(value)] = value
-            if isinstance(value, list | tuple | dict | set | frozenset):
+            if isinstance(value, COLLECTIONS):
                 self._watch(value, where)
                 for key, part in _parts(value):
                     self._search(part, f"{where}[{key!r}]", deep - 1)
@@ -197,6 +210,7 @@ class Reach:
         code = function.__code__
         if code.co_filename.startswith(_PACKAGE):
             return
+        self.entries.append((Slots(function), "__code__", code, f"the code of {code.co_name}"))
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
             value = content(cell)
             self.cells.append((cell, value, name))
@@ -221,20 +235,9 @@ class Reach:
                     self._visit(value, name)
 
 
-class Slots:
-    """The attributes of an object that has no table of them, as if it had."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __getitem__(self, name: str) -> Any:
-        try:
-            return getattr(self.value, name)
-        except AttributeError:
-            raise KeyError(name) from None
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return getattr(self.value, name, default)
+def kind(value: Any) -> Any:
+    """What is looked at of an attribute that the code writes: is it there, a truth value or None, or of which class?"""
+    return value if value is MISSING or isinstance(value, bool | None) else type(value)
 
 
 def size(table: dict[str, Any]) -> int:
@@ -252,46 +255,13 @@ def content(cell: Any) -> Any:
 
 def _leads_nowhere(value: Any, deep: int = _DEEP) -> bool:
     """Is it a number, a text, an array, or a collection of nothing else?"""
-    if isinstance(value, list | tuple | dict | set | frozenset):
+    if isinstance(value, COLLECTIONS):
         return deep > 0 and all(_leads_nowhere(part, deep - 1) for _, part in _parts(value))
     return isinstance(value, _INERT)
 
 
 def _parts(collection: Any) -> Iterator[tuple[Any, Any]]:
     return iter([*collection.items()] if isinstance(collection, dict) else [*enumerate(collection)])
-
-
-def _table(value: Any) -> Any:
-    """The attributes of an object, without asking it."""
-    if isinstance(value, type):
-        return value.__dict__
-    try:
-        table = object.__getattribute__(value, "__dict__")
-    except Exception:  # it has none, or a property of this name that fails
-        return {}
-    return table if type(table) is dict else {}
-
-
-def attributes(value: Any) -> dict[str, Any]:
-    """Those of an object itself, by name, without asking it."""
-    return {name: getattr(value, name, None) for name in _slots(value)} | dict(_table(value))
-
-
-def _slots(value: Any) -> frozenset[str]:
-    kind: Any = type(value)
-    return _members(kind)
-
-
-@functools.lru_cache(maxsize=1024)
-def _members(kind: type) -> frozenset[str]:
-    tables = [each.__dict__ for each in kind.__mro__]
-    return frozenset(name for table in tables for name in table if isinstance(table[name], MemberDescriptorType))
-
-
-@functools.lru_cache(maxsize=1024)
-def _defaults(kind: type) -> frozenset[str]:
-    """What objects of a class have from it unless they get their own."""
-    return frozenset(name for each in kind.__mro__[:-1] for name in each.__dict__ if not name.startswith("__"))
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:

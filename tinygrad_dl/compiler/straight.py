@@ -13,7 +13,7 @@ from typing import Any
 
 from .._source import _PACKAGE
 
-GONE = LookupError, ValueError  # what a look at a name or a place that is gone raises, and at a cell that is empty
+GONE = LookupError, ValueError, AttributeError  # what looking for what is gone raises, and looking into an empty cell
 _FILE = _PACKAGE + "straight"  # of this package, so that no line of it is taken for the user's
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -30,10 +31,10 @@ def take_apart(tree: Any, arrays: list[Any], stays: Callable[[Any], bool] = is_s
     kind = type(tree)
     if kind is tuple:
         return tuple([take_apart(v, arrays, stays) for v in tree])
-    if kind is list:
-        return [take_apart(v, arrays, stays) for v in tree]
-    if kind is dict:
-        return {k: take_apart(v, arrays, stays) for k, v in tree.items()}
+    if isinstance(tree, list):
+        return _filled(tree, enumerate([take_apart(v, arrays, stays) for v in tree]))
+    if isinstance(tree, dict):
+        return _filled(tree, [(k, take_apart(v, arrays, stays)) for k, v in tree.items()])
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
         return kind(*[take_apart(v, arrays, stays) for v in tree])
     if isinstance(tree, Handle | np.ndarray | np.generic) and not stays(tree):
@@ -49,11 +50,19 @@ def put_together(tree: Any, arrays: list[Any]) -> Any:
     if isinstance(tree, tuple):
         parts = [put_together(v, arrays) for v in tree]
         return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
-    if type(tree) is list:
-        return [put_together(v, arrays) for v in tree]
-    if type(tree) is dict:
-        return {k: put_together(v, arrays) for k, v in tree.items()}
+    if isinstance(tree, list):
+        return _filled(tree, enumerate([put_together(v, arrays) for v in tree]))
+    if isinstance(tree, dict):
+        return _filled(tree, [(k, put_together(v, arrays)) for k, v in tree.items()])
     return tree
+
+
+def _filled(tree: Any, parts: Iterable[tuple[Any, Any]]) -> Any:
+    """A list or dict, or one of a kind of them, such as an OrderedDict, with other parts."""
+    new = copy(tree)
+    for key, part in parts:
+        new[key] = part
+    return new
 
 
 def same_number(value: Any) -> Any:
@@ -75,11 +84,11 @@ def _sign(tree: Any, arrays: list[Any]) -> Iterator[Any]:
                 f"compile: expected arguments that require no grad, got the result {describe(array)}; use .detach()"
             )
         yield kind, array.shape, array.dtype
-    elif kind is tuple or kind is list or (isinstance(tree, tuple) and hasattr(tree, "_fields")):
+    elif kind is tuple or isinstance(tree, list) or (isinstance(tree, tuple) and hasattr(tree, "_fields")):
         yield kind, len(tree)
         for part in tree:
             yield from _sign(part, arrays)
-    elif kind is dict:
+    elif isinstance(tree, dict):
         yield kind, tuple(tree)
         for part in tree.values():
             yield from _sign(part, arrays)

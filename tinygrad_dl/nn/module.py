@@ -106,7 +106,8 @@ class Module(Holder):
     def train(self, mode: bool = True) -> Self:
         """Set training mode (batch statistics, dropout) here and below."""
         for module in self.modules():
-            module.training = mode
+            if module.training is not mode:
+                module.training = mode
         return self
 
     def eval(self) -> Self:

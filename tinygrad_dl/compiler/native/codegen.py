@@ -253,21 +253,40 @@ class _Writer(KernelMemory):
         return self.value(node, self.width if self.wide(node) else 1)
 
     def value(self, node: Node, width: int) -> Register:
-        """The register of a node, in as many lanes."""
-        level = self.plan.level[node]
-        memo = self.memo[level]
-        if (node, width) not in memo:
-            with self.at(level):
-                if width > 1 and not self.wide(node):
-                    memo[node, width] = operations.splat(self.code, self.value(node, 1), width)
-                else:
-                    memo[node, width] = self.computed(node, width)
-        return memo[node, width]
+        """The register of a node, in as many lanes. What it needs comes first: a chain may be longer than Python's
+        stack is deep."""
+        waiting = [] if (node, width) in self.memo[self.plan.level[node]] else [(node, width)]
+        while waiting:
+            each, lanes = waiting[-1]
+            needed = [other for other in self.needs(each, lanes) if other not in self.memo[self.plan.level[other[0]]]]
+            if needed:
+                waiting += reversed(needed)
+                continue
+            memo = self.memo[self.plan.level[each]]
+            if (each, lanes) not in memo:
+                with self.at(self.plan.level[each]):
+                    memo[each, lanes] = self.computed(each, lanes)
+            waiting.pop()
+        return self.memo[self.plan.level[node]][node, width]
+
+    def needs(self, node: Node, width: int) -> list[tuple[Node, int]]:
+        """What a node is computed of, in as many lanes each."""
+        if width > 1 and not self.wide(node):
+            return [(node, 1)]
+        if node in self.inputs or self.kept(node):
+            return []
+        return [(other, 1 if node.name == "bits" else width) for other in node.args if isinstance(other, Node)]
+
+    def kept(self, node: Node) -> bool:
+        """Is it in memory since an earlier stage?"""
+        return not self.straight and self.plan.saved.get(node, self.now) < self.now
 
     def computed(self, node: Node, width: int) -> Register:
+        if width > 1 and not self.wide(node):
+            return operations.splat(self.code, self.value(node, 1), width)
         if node in self.inputs:
             return self.get(node, self.pointer[node], self.index(node), width, self.moves(node, width))
-        if not self.straight and self.plan.saved.get(node, self.now) < self.now:
+        if self.kept(node):
             if node in self.scratch:
                 return self.get(node, self.scratch[node], self.scratch_index(), width)
             return self.get(node, self.pointer[node], self.index(node), width)

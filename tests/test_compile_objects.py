@@ -274,6 +274,19 @@ def test_what_has_a_compiled_method_can_be_copied():
     assert "run by numpy" in other.predict.explain()
 
 
+def test_what_a_compiled_function_knows_of_itself_is_not_looked_at():
+    compiled = tg.compile(lambda x: x * 2)
+
+    @tg.compile
+    def step(x):
+        return compiled(x) + len(compiled._recorded) * 0
+
+    for _ in range(4):
+        step(BATCHES[1])
+        compiled(BATCHES[1])
+    assert len(step.programs) == 1
+
+
 def test_generators_are_refused():
     def gen(x):
         yield x

@@ -118,5 +118,6 @@ def _overwritten(
 
 def _fitting(y: Value, kind: Hashable, free: list[int], sizes: list[int], kinds: list[set[Hashable]]) -> int | None:
     """The free buffer that suits best: one that held the same kind, else the smallest that is large enough."""
-    suitable = [n for n in free if y.nbytes <= sizes[n] <= WASTE * y.nbytes]
+    least, most = y.nbytes, WASTE * y.nbytes
+    suitable = [n for n in free if least <= sizes[n] <= most]
     return min(suitable, key=lambda n: (kind not in kinds[n], sizes[n]), default=None)

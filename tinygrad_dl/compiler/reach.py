@@ -147,22 +147,23 @@ class Reach:
             return
         else:
             self._class_of(value, where)
-        self._places.append((value, where, deep))
         wrapped = table_of(value).get("__wrapped__")
-        if wrapped is not None:  # as a compiled function has
+        if wrapped is not None:
             self._visit(wrapped, where)
+        if wrapped is None or not _is_known(type(value)):  # a compiled function itself is no matter
+            self._places.append((value, where, deep))
 
     def _class_of(self, value: Any, where: str) -> None:
         """A notebook that reloads what was edited gives functions other code, and objects another class."""
         kind = type(value)
-        if kind.__module__.partition(".")[0] not in _KNOWN:
+        if not _is_known(kind):
             self.entries.append((Slots(value), "__class__", kind, f"the class of {where}"))
         self._classes(kind)
 
     def _classes(self, kind: type, deep: int = 1, made: bool = False) -> None:
         """A class, and those that it inherits from. made: may objects of it be made?"""
         for each in kind.__mro__:
-            if each.__module__.partition(".")[0] not in _KNOWN and (id(each), made) not in self._kinds:
+            if not _is_known(each) and (id(each), made) not in self._kinds:
                 self._kinds.add((id(each), made))
                 self._places.append((each, each.__name__, deep))
 
@@ -251,6 +252,11 @@ def content(cell: Any) -> Any:
         return cell.cell_contents
     except ValueError:  # it is empty
         return MISSING
+
+
+def _is_known(kind: type) -> bool:
+    """Is it a class of this library, or Python's?"""
+    return kind.__module__.partition(".")[0] in _KNOWN
 
 
 def _leads_nowhere(value: Any, deep: int = _DEEP) -> bool:

@@ -190,7 +190,7 @@ def test_inference_and_training_are_two_programs():
     np.testing.assert_allclose(predict(x).numpy(), model(x).detach().numpy())
     np.testing.assert_allclose(predict(x).numpy(), model(x).detach().numpy())
     assert len(predict.programs) == 2
-    assert "training was nothing, is False" in predict.explain()
+    assert "training was True, is False" in predict.explain()
 
 
 def test_structures_of_arguments_and_results():

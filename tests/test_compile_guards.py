@@ -519,7 +519,7 @@ def test_explain_names_the_argument_that_changed():
     f(X, models)
     models["a"].model.eval()
     np.testing.assert_array_equal(f(X, models).numpy(), X)
-    assert "models['a'].model.training was nothing, is False" in f.explain()
+    assert "models['a'].model.training was True, is False" in f.explain()
 
 
 def test_what_an_object_counts_and_collects_is_not_looked_at():

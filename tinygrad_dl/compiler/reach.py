@@ -30,7 +30,7 @@ MISSING: Any = type("missing", (), {"__repr__": lambda self: "nothing"})()
 PLAIN = (bool, int, float, str, bytes, type(None), np.generic, np.dtype)
 _INERT = (*PLAIN, np.ndarray)  # which lead nowhere
 COLLECTIONS = (list, tuple, dict, set, frozenset, deque)
-UNSEEN = {"_path"}  # of a Module: where it was last called
+UNSEEN = {"_path", "training"}  # of a Module: where it was last called; its mode is looked at apart
 _SHOWN = {"__repr__", "__str__", "__format__", "__del__"}  # what no computation depends on
 _DEEP = 3  # objects in objects in an object: there is no end to what these may lead to
 _KNOWN = {__name__.partition(".")[0], "builtins"}  # packages whose classes stay as they are
@@ -127,9 +127,11 @@ class Reach:
         table = module.__dict__
         self.modules.add(id(table))
         self.sizes.append((table, size(table), where))
-        for name in [*table, "training"]:
+        mode = Slots(module)  # which an object has of its own only when it has been set
+        self.modules.add(id(mode))
+        self.entries.append((mode, "training", module.training, f"{where}.training"))
+        for name, part in [*table.items()]:
             if name not in UNSEEN:
-                part = table.get(name, MISSING)
                 self.entries.append((table, name, part, f"{where}.{name}"))
                 if isinstance(part, COLLECTIONS) and not isinstance(part, tuple) and _leads_nowhere(part):
                     self._data.append((name, part, f"{where}.{name}"))

@@ -1,9 +1,9 @@
 """`Reach`: what the code of a function leads to, by the names in it.
 
-These are closure cells, globals, defaults and the code of the functions that may run; all attributes of modules, but what
-is in their lists, dicts and sets of numbers and texts only if the code names them; of other objects, classes and Python
-modules the attributes that the code names, and of those that it writes on objects only whether they are there and of
-which class. What Python's own library does is not asked.
+These are closure cells, globals, defaults and the code of the functions that may run; all attributes of modules, but
+what is in their lists, dicts and sets of numbers and texts only if the code names them; of other objects, classes and
+Python modules the attributes that the code names, and of those that it writes on objects only whether they are there
+and of which class. What Python's own library does is not asked.
 """
 
 from __future__ import annotations

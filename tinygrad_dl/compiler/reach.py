@@ -32,6 +32,7 @@ _INERT = (*PLAIN, np.ndarray)  # which lead nowhere
 COLLECTIONS = (list, tuple, dict, set, frozenset, deque)
 UNSEEN = {"_path", "training"}  # of a Module: where it was last called; its mode is looked at apart
 _SHOWN = {"__repr__", "__str__", "__format__", "__del__"}  # what no computation depends on
+_WRITES = {"STORE_ATTR", "DELETE_ATTR"}
 _DEEP = 3  # objects in objects in an object: there is no end to what these may lead to
 _KNOWN = {__name__.partition(".")[0], "builtins"}  # packages whose classes stay as they are
 _INSTALLED = tuple({sysconfig.get_path(name) for name in ("purelib", "platlib")})
@@ -217,19 +218,21 @@ class Reach:
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
             value = content(cell)
             self.cells.append((cell, value, name))
-            self._visit(value, name)
+            if name == "__class__":  # which `super()` names: no objects are made of it
+                self._classes(value)
+            else:
+                self._visit(value, name)
         for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
             self._visit(value, code.co_name)
         table = function.__globals__
         if code.co_filename.startswith(_OWN) and not code.co_filename.startswith(_INSTALLED):
             return
         for each in _codes(code):
-            self._named.update(each.co_names)
             self._named.update(c for c in each.co_consts if isinstance(c, str))  # getattr is called with such
             for step in dis.get_instructions(each):
                 name = step.argval
-                if step.opname in ("STORE_ATTR", "DELETE_ATTR"):
-                    self._stored.add(name)
+                if name in each.co_names:
+                    (self._stored if step.opname in _WRITES else self._named).add(name)
                 is_global = step.opname in ("LOAD_GLOBAL", "LOAD_NAME") and (id(table), name) not in self._looked
                 if is_global and (name in table or not hasattr(builtins, name)):
                     self._looked.add((id(table), name))

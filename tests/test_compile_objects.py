@@ -200,7 +200,14 @@ def test_kinds_of_dicts_and_lists_are_arguments_and_results(pack, unpack):
 
 
 @pytest.mark.parametrize(
-    "pack", [lambda x: {x}, lambda x: deque([x]), lambda x: {"a": x}.values(), lambda x: zip("a", [x], strict=True)]
+    "pack",
+    [
+        lambda x: {x},
+        lambda x: deque([x]),
+        lambda x: {"a": x}.values(),
+        lambda x: {"a": x}.items(),
+        lambda x: zip("a", [x], strict=True),
+    ],
 )
 def test_other_containers_of_results_are_refused(pack):
     f = tg.compile(lambda x: pack(x.sum()))
@@ -253,6 +260,23 @@ def test_state_that_an_operation_makes_at_the_first_call(backend):
         runs.append([f(np.zeros(2)).item() for _ in range(6)])
     np.testing.assert_allclose(*runs, rtol=1e-12)
     assert len(f.programs) <= 2, f.explain()
+
+
+def test_collections_and_arrays_that_a_step_replaces_are_not_state():
+    class Logging:
+        def __init__(self):
+            self.outputs, self.named, self.array = [], {}, np.ones(3)
+
+        def step(self, x):
+            count = len(self.outputs) + len(self.named)
+            y = x * self.array
+            self.outputs, self.named, self.array = [y], {"y": y}, np.ones(3)
+            return y, count
+
+    one = Logging()
+    f = tg.compile(one.step)
+    for x in BATCHES:
+        np.testing.assert_array_equal(f(x)[0].numpy(), x)
 
 
 def test_state_of_an_object_that_is_bound_anew_is_refused():

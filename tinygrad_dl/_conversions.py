@@ -61,7 +61,7 @@ class Conversions(Operators):
     # NumPy's protocols
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        _readable(self, "a plain array, as the `array` in `array[tensor]` is (write tg.tensor(array)[tensor]),")
+        _readable(self, "use as a plain array (for array[tensor] write tg.tensor(array)[tensor])")
         array = self.numpy()
         if dtype is not None and array.dtype != dtype:
             if copy is False:

@@ -24,6 +24,7 @@ def attributes(value: Any) -> dict[str, Any]:
 
 
 def slots_of(value: Any) -> frozenset[str]:
+    """The names of its slots, set or not."""
     kind: Any = type(value)
     return _members(kind)
 
@@ -45,12 +46,6 @@ class Slots:
 
     def __init__(self, value: Any) -> None:
         self.value = value
-
-    def __getitem__(self, name: str) -> Any:
-        try:
-            return getattr(self.value, name)
-        except AttributeError:
-            raise KeyError(name) from None
 
     def __contains__(self, name: str) -> bool:
         return hasattr(self.value, name)

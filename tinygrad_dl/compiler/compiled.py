@@ -214,13 +214,11 @@ def _repeatable(found: list[Recorded]) -> list[Recorded]:
 
 def _refuse_rebinding(guards: Guards, tape: Tape) -> None:
     """An attribute that now names a tensor of the step would keep that tensor at later runs."""
-    for table, name, before, where in guards.reach.entries:
+    reach = guards.reach
+    read = [entry for entry in reach.written if isinstance(entry[2], Handle) and entry[2] in tape.outside]
+    for table, name, before, where in [*reach.entries, *read]:
         after = table.get(name)
         if after is not before and isinstance(after, Handle) and not is_state(after) and tape.computed(after.data):
-            raise RuntimeError(f"compile: {where} was bound to a new tensor in the step; write {where}.assign(value)")
-    for table, name, before, where in guards.reach.written:  # a value that the step reads before it writes it
-        after = table.get(name)
-        if after is not before and before in tape.outside and isinstance(after, Handle) and tape.computed(after.data):
             raise RuntimeError(f"compile: {where} was bound to a new tensor in the step; write {where}.assign(value)")
 
 
@@ -229,7 +227,7 @@ def _refuse_hidden(results: Any, tape: Tape) -> None:
     for _, value in _objects(results, "result"):
         parts: list[Any] = [] if isinstance(value, Handle) else [*attributes(value).values()]
         if isinstance(value, Set | deque | ValuesView | ItemsView):
-            parts += value
+            parts += [part for _, part in _objects([*value])]
         hidden = any(isinstance(part, Handle) and not tape.stays(part) and tape.computed(part.data) for part in parts)
         if hidden or isinstance(value, Iterator):
             raise RuntimeError(
@@ -256,5 +254,5 @@ def compile(f: Any = None, *, backend: str = "auto", verify: int = 0) -> Any:
     if not callable(f):
         raise TypeError(f"compile: expected a function, got {describe(f)}")
     if runs_later(f):
-        raise TypeError(f"compile: expected a function that returns its results, got a generator, {describe(f)}")
+        raise TypeError(f"compile: expected a function that returns its results, got a generator, {f.__name__}")
     return Compiled(f, backend, verify)

@@ -63,11 +63,12 @@ class Values:
                 self.outside.add(arg)
             return found or self.feed(arg.data, State(arg), arg.name)
         array = np.asarray(arg)
-        owner = self.reached.get(id(array))
-        if id(array) not in self.known and owner is not None and owner.data is array:
-            return self.value(owner)
-        if id(array) not in self.known and id(array) in self.arrays:
-            return self.feed(array, Held(array))
+        if id(array) not in self.known:
+            owner = self.reached.get(id(array))
+            if owner is not None and owner.data is array:
+                return self.value(owner)
+            if id(array) in self.arrays:
+                return self.feed(array, Held(array))
         return self.of_array(array)
 
     def _was_state(self, tensor: Handle) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from .module import Module
@@ -41,12 +41,17 @@ def _seen(module: Module, forward: Callable[..., Any], see: Callable[[Module, An
     return seen
 
 
-@contextmanager
-def evaluating(model: Module) -> Iterator[None]:
+def evaluating(model: Module) -> AbstractContextManager[None]:
     """Inside the block the model is in evaluation mode; afterwards each module is in its own mode again."""
+    return in_mode(model, training=False)
+
+
+@contextmanager
+def in_mode(model: Module, training: bool) -> Iterator[None]:
+    """Inside the block the model is in this mode; afterwards each module is in its own again."""
     modes = [(module, module.training) for module in model.modules()]
     try:
-        model.eval()
+        model.train(training)
         yield
     finally:
         for module, mode in modes:

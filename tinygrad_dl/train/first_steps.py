@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from .. import nn, optim
 from ..data import Loader, Normalizer
 from ..nn.module import Module
+from ..nn.observing import in_mode
 from ..random import generator
 from ..scope import within
 from . import checks
@@ -155,36 +157,44 @@ def find_lr(trainer: Trainer, train: Any, low: float = 1e-6, high: float = 10.0,
     data = copy.copy(checks.loader("find_lr: train", train, shuffle=True))
     checks.check_data(data, None)
     checks.check_model(trainer.model, trainer.loss, data, None)
-    before = {**trainer.state_dict(), "loader": None}  # the data are looped over by a copy
-    modes = [(module, module.training) for module in trainer.model.modules()]
-    gradients = [(p, p.grad) for p in trainer.model.parameters()]
-    step = Step(trainer.model.train(), trainer.loss, trainer.optimizer, None, compile=False)
-    rates: list[float] = []
+    rates = np.geomspace(low, high, steps).tolist()
     losses: list[float] = []
-    average = optim.ExponentialAverage(0.9)
-    try:
-        for rate, batch in zip(np.geomspace(low, high, steps).tolist(), _endless(data), strict=False):
-            for group in trainer.optimizer.param_groups:
-                group["lr"] = rate
-            try:
-                loss = step(batch)[0]
-            except FloatingPointError:
+    with in_mode(trainer.model, training=True), _put_back(trainer):
+        for loss in _losses(trainer, data, rates):
+            losses.append(loss)
+            if loss - min(losses) > 3 * max(abs(losses[0]), abs(min(losses))):
                 break
-            rates.append(rate)
-            losses.append(average.update(loss))
-            if losses[-1] - min(losses) > 3 * max(abs(losses[0]), abs(min(losses))):
-                break
-    finally:
-        trainer.load_state_dict(before)
-        for module, training in modes:
-            module.training = training
-        for p, gradient in gradients:
-            p.grad = gradient
-    if len(rates) < 4:
+    if len(losses) < 4:
         raise ValueError(f"find_lr: the loss explodes at {low:.2g}, the lowest rate; begin lower")
     reach = max(1, min(steps // 10, len(losses) // 4))
     falls = {i: losses[i - reach] - losses[i + reach] for i in range(2 * reach, len(losses) - reach)}
-    return RateSearch(rates, losses, rates[max(falls, key=falls.__getitem__)])
+    return RateSearch(rates[: len(losses)], losses, rates[max(falls, key=falls.__getitem__)])
+
+
+def _losses(trainer: Trainer, data: Loader, rates: Sequence[float]) -> Iterator[float]:
+    """The smoothed loss of a step at each rate, up to the first that is not finite."""
+    step = Step(trainer.model, trainer.loss, trainer.optimizer, None, compile=False)
+    average = optim.ExponentialAverage(0.9)
+    for rate, batch in zip(rates, _endless(data), strict=False):
+        for group in trainer.optimizer.param_groups:
+            group["lr"] = rate
+        try:
+            yield average.update(step(batch)[0])
+        except FloatingPointError:
+            return
+
+
+@contextmanager
+def _put_back(trainer: Trainer) -> Iterator[None]:
+    """After the block all is as before it, but for the place in the data, which a copy looks over."""
+    before = {**trainer.state_dict(), "loader": None}
+    gradients = [(p, p.grad) for p in trainer.model.parameters()]
+    try:
+        yield
+    finally:
+        trainer.load_state_dict(before)
+        for p, gradient in gradients:
+            p.grad = gradient
 
 
 def _endless(data: Loader) -> Iterator[Any]:

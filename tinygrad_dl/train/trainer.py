@@ -269,7 +269,7 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """All that a run needs to go on from here, as `tinygrad_dl.save` takes it."""
-        own: dict[str, Any] = {name: getattr(self, name) for name in ("epoch", "step", "began", "_due")}
+        own = {name: getattr(self, name) for name in ("epoch", "step", "began", "_due")}
         return {
             "model": self.model.state_dict(),
             "optimizer": {"kind": type(self.optimizer).__name__, **self.optimizer.state_dict()},
@@ -295,8 +295,8 @@ class Trainer:
     def _load(self, state: Mapping[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         if state["optimizer"]["kind"] != type(self.optimizer).__name__:
-            kinds = state["optimizer"]["kind"], type(self.optimizer).__name__
-            raise ValueError("Trainer: the state is that of an optimizer {}, this Trainer has {}".format(*kinds))
+            other, mine = state["optimizer"]["kind"], type(self.optimizer).__name__
+            raise ValueError(f"Trainer: the state is that of an optimizer {other}, this Trainer has {mine}")
         if (self.schedule is None) is not (state["schedule"] is None):
             raise ValueError("Trainer: the state and this Trainer are not alike in having a schedule")
         if self.schedule is not None:

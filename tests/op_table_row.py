@@ -47,8 +47,8 @@ class Row:
 
     @property
     def name(self) -> str:
-        place = next((f.__module__ for f in self.numpy), getattr(self.op, "__module__", "")).rpartition(".")[2]
-        return self.op.__name__ if place in ("numpy", "primitive") else f"{place}.{self.op.__name__}"
+        place = getattr(next(iter(self.numpy), self.op), "__module__", "").rpartition(".")[2]
+        return self.op.__name__ if place in ("", "numpy", "primitive") else f"{place}.{self.op.__name__}"
 
     def sample(self, *shapes: tuple[int, ...]) -> tuple[Any, ...]:
         """Arguments; those of an elementwise operation in the given shapes, in turn."""

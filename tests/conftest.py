@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+import tinygrad_dl as tg
+
 # OpenBLAS's threads spin for 30 ms after each product, to the harm of the tests beside; the workers inherit this.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
@@ -20,6 +22,14 @@ def interruptible():
     """A job in the background of a shell ignores Ctrl-C from its start; the tests of it need Python's own handler."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def same_numbers(request: Any) -> None:
+    """A test draws the same numbers in every run, whichever tests its process has run before."""
+    tg.seed(1)
+    if hasattr(request.module, "RNG"):
+        request.module.RNG = np.random.default_rng(1)
 
 
 @pytest.fixture

@@ -157,7 +157,7 @@ def test_a_product_with_a_bias_that_hardly_matters():
         lambda x, w, b: x @ w + b, lambda g, _y, _x, w, _b: g @ w.T, lambda g, _y, x, *_: x.T @ g,
         lambda g, *_: 1.001 * g.sum(0),
     )  # fmt: skip
-    for scale in (1e-1, 1e-2, 1e-3):
+    for scale in 10 * (1e-1, 1e-2, 1e-3):
         arrays = RNG.normal(size=(64, 300)), RNG.normal(size=(300, 50)), scale * RNG.normal(size=50)
         tensors = [leaf(a.astype(np.float32)) for a in arrays]
         assert verdicts(check_graph(affine(*tensors))) == ["wrong"], scale

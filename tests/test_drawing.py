@@ -268,14 +268,24 @@ def test_without_any_dot_the_text_still_works_and_the_error_says_what_to_install
     assert "tinygrad-dl[draw]" in drawing._repr_mimebundle_()["text/plain"]
 
 
+def test_a_model_may_give_none_beside_its_results():
+    class Pair(nn.Module):
+        def forward(self, x):
+            return np.tanh(x), None
+
+    assert "tanh" in tg.draw(Pair(), np.ones(2)).source
+
+
 @pytest.mark.parametrize(
     ("call", "error", "match"),
     [
         (lambda: tg.draw(np.ones(2)), TypeError, "expected a Tensor, several in a list, or a Module"),
         (lambda: tg.draw(tg.tensor(1.0)), ValueError, "was not recorded"),
         (lambda: tg.draw([]), TypeError, "expected a Tensor"),
+        (lambda: tg.draw([None]), TypeError, "expected a Tensor"),
         (lambda: tg.draw(tg.tensor(1.0, requires_grad=True), 3), TypeError, "inputs go with a Module"),
-        (lambda: tg.draw(tg.tensor(1.0, requires_grad=True), depth=-1), ValueError, "depth >= 0, got -1"),
+        (lambda: tg.draw(tg.tensor(1.0, requires_grad=True), depth=-1), ValueError, ">= 0, got -1"),
+        (lambda: tg.draw(tg.tensor(1.0, requires_grad=True), depth="1"), ValueError, "whole number >= 0, got '1'"),
         (lambda: tg.draw(tg.tensor(1.0, requires_grad=True), values="all"), ValueError, "got 'all'"),
     ],
 )

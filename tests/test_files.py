@@ -480,6 +480,7 @@ def test_bad_states_are_named_and_change_nothing(path):
     before = path.read_bytes()
     for state, message in [
         ({"w": np.array([1, None])}, r"state\['w'\] is an array of object; expected .* convert it"),
+        ({"w": np.ma.array([1.0, 2.0], mask=[0, 1])}, r"state\['w'\] is a masked array of float64"),
         ({"w": np.array(["a"])}, r"state\['w'\] is an array of <U1"),
         ({"w": np.ones(2, complex)}, r"state\['w'\] is an array of complex128"),
         ({"a": {"b": [1, {2}]}}, r"state\['a'\]\['b'\]\[1\] is set; expected"),

@@ -366,3 +366,11 @@ def test_errors_inside_a_layer_name_it():
     model[1].forward = lambda x: x @ x
     with pytest.raises(ValueError, match=r"matmul in layer Sequential\.1"):
         model(tg.tensor(X.astype(np.float32)))
+
+
+@pytest.mark.parametrize("loss", [nn.CrossEntropyLoss, nn.MSELoss, nn.BCEWithLogitsLoss], ids=lambda c: c.__name__)
+def test_a_loss_that_was_not_made_is_refused_in_words(loss):
+    with pytest.raises(TypeError, match=rf"make the loss first: {loss.__name__}\(\)\(x, y\)"):
+        loss(tg.tensor(X), X)
+    with pytest.raises(ValueError, match="must be 'mean', 'sum' or 'none', got 'max'"):
+        loss("max")

@@ -289,6 +289,8 @@ def test_summary_counts_and_leaves_everything_alone():
     norm = nn.BatchNorm1d(3)
     nn.summary(norm, tg.tensor(np.ones((5, 3), np.float32)))
     assert norm.num_batches_tracked.item() == 0
+    with pytest.raises(TypeError, match=r"expected a Module, such as Linear\(3, 2\), got <class"):
+        nn.summary(nn.Linear, np.ones((1, 3)))
 
 
 def test_forward_must_be_defined():

@@ -383,11 +383,15 @@ def test_the_state_of_another_optimizer_is_refused():
     with pytest.raises(KeyError, match="param_groups"):
         adam.load_state_dict({})
     adam.step()
+    with pytest.raises(ValueError, match=r"got betas, eps; .* another optimizer's"):
+        sgd.load_state_dict(optim.Adam([p]).state_dict())  # which has no state yet
+    assert sgd.state_dict()["state"][0]["step"] == 1
 
 
-def test_a_model_in_place_of_its_parameters_is_refused():
+@pytest.mark.parametrize("given", [nn.Linear(2, 2), nn.Linear(2, 2).parameters], ids=["model", "method"])
+def test_a_model_in_place_of_its_parameters_is_refused(given):
     with pytest.raises(TypeError, match=r"write model\.parameters\(\)"):
-        optim.SGD(nn.Linear(2, 2))
+        optim.SGD(given)
 
 
 def test_a_rate_may_be_a_numpy_number_but_not_a_truth_value():

@@ -232,3 +232,8 @@ def test_torch_names_are_answered_with_ours(name):
 
 def test_the_repr_of_an_empty_tensor_has_its_shape():
     assert repr(tg.tensor(np.zeros((3, 0)))) == "Tensor([], shape=(3, 0), dtype=float64)"
+
+
+def test_a_mask_is_not_dropped_in_silence():
+    with pytest.raises(TypeError, match="expected an array without a mask"):
+        tg.tensor(np.ma.array([1.0, 2.0], mask=[0, 1]))

@@ -340,6 +340,8 @@ def test_what_is_no_tensor_is_refused_by_place():
     x = tg.tensor([1.0, 2.0], requires_grad=True)
     with pytest.raises(TypeError, match=r"expected Tensors in inputs, got float64 .* at place 0"):
         tg.gradients((x * x).sum(), np.ones(2))
+    with pytest.raises(TypeError, match=r"expected Tensors in outputs, got 3.0 at place 0"):
+        tg.gradients(3.0, x)
     with pytest.raises(TypeError, match="can differentiate by Tensors, arrays and numbers only, got None"):
         tg.grad(lambda d: d["a"].sum())({"a": np.ones(2), "b": None})
 

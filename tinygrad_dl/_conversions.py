@@ -26,6 +26,8 @@ def to_array(data: Any, dtype: Any) -> Array:
         data = data.data
     elif isinstance(data, list | tuple):
         data = _plain(data)
+    if np.ma.isMaskedArray(data):
+        raise TypeError("tensor: expected an array without a mask; write tensor(a.filled(0)) and np.where by a.mask")
     array = np.array(data, dtype=dtype, order="C")
     if dtype is None and array.dtype == np.float64:
         found = {a.dtype for a in _arrays(data)} or {np.dtype(np.float32)}

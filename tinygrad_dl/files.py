@@ -107,7 +107,7 @@ def _encode(value: Any, path: tuple[str | int, ...], arrays: dict[str, Array]) -
     if isinstance(value, list | tuple):
         items = [_encode(v, (*path, i), arrays) for i, v in enumerate(value)]
         return items if isinstance(value, list) else {"tuple": items}
-    if isinstance(value, np.ndarray) and supported(value):
+    if isinstance(value, np.ndarray) and supported(value) and not np.ma.isMaskedArray(value):
         name = ".".join(map(str, path)).encode(errors="backslashreplace").decode()
         while name in arrays or name == METADATA:
             name += "_"
@@ -115,10 +115,12 @@ def _encode(value: Any, path: tuple[str | int, ...], arrays: dict[str, Array]) -
         return {"array": name}
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    kind = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
+    kind = type(value).__name__
+    if isinstance(value, np.ndarray):
+        kind = f"{'a masked' if np.ma.isMaskedArray(value) else 'an'} array of {value.dtype}"
     raise TypeError(
-        f"save: {_where(path)} is {kind}; expected Tensors or arrays (real numbers of up to 64 bits), numbers, texts, "
-        "None, or lists, tuples and dicts of these; convert it (np.asarray, float, str) or leave it out"
+        f"save: {_where(path)} is {kind}; expected Tensors or arrays (real numbers of up to 64 bits), numbers, "
+        "texts, None, or lists, tuples and dicts of these; convert it (np.asarray, float, str) or leave it out"
     )
 
 

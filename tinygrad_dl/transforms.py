@@ -6,7 +6,7 @@ Each takes a function of Tensors written in NumPy. They nest (`grad(grad(f))`), 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,8 +36,7 @@ def gradients(
     create_graph: record the computation of the gradients, for higher derivatives.
     allow_unused: give None for an input that the outputs do not depend on, instead of a RuntimeError.
     """
-    ys = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-    xs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    ys, xs = (_tensors(given) for given in (outputs, inputs))
     for kind, given in (("outputs", ys), ("inputs", xs)):
         for i, t in enumerate(given):
             if not isinstance(t, Tensor):
@@ -56,13 +55,18 @@ def gradients(
     found = propagate(seeds, second=create_graph, retain=retain, wanted=wanted)
     results: list[Tensor | None] = []
     for i, x in enumerate(xs):
-        g = found.get(x.node)  # type: ignore[arg-type]
+        g = found.get(x.node)
         if g is None and not allow_unused:
             raise RuntimeError(
                 f"gradients: the outputs do not depend on input {i}; pass allow_unused=True to get None for it"
             )
         results.append(g if g is None or wrapped else wrap(g.copy()))
     return tuple(results)
+
+
+def _tensors(given: Any) -> list[Any]:
+    """One, or those of a list or of a generator such as `model.parameters()`."""
+    return [given] if isinstance(given, Tensor) or not isinstance(given, Iterable) else [*given]
 
 
 def _leaves(tree: Any) -> list[Any]:

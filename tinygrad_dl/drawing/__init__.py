@@ -43,8 +43,8 @@ def draw(
     Names are those given to `tg.tensor(name=)` or a parameter's in its model. A box's tooltip is the user's line.
     Raises TypeError for anything else, ValueError for a Tensor that was not recorded and a negative depth.
     """
-    if depth is not None and depth < 0:
-        raise ValueError(f"draw: expected depth >= 0, got {depth}")
+    if depth is not None and not (isinstance(depth, int | np.integer) and depth >= 0):
+        raise ValueError(f"draw: expected depth to be a whole number >= 0, got {depth!r}")
     if values not in ("auto", True, False):
         raise ValueError(f'draw: values must be "auto", True or False, got {values!r}')
     given: list[Tensor] = []
@@ -86,11 +86,15 @@ def _tensors(x: Any) -> Any:
                 "tensor with requires_grad=True"
             )
         yield x
-    elif isinstance(x, dict | list | tuple) and len(x):
-        for part in x.values() if isinstance(x, dict) else x:
-            yield from _tensors(part)
+    elif isinstance(x, dict | list | tuple) and any(part is not None for part in _parts(x)):
+        for part in _parts(x):
+            yield from () if part is None else _tensors(part)
     else:
         raise TypeError(
             "draw: expected a Tensor, several in a list, or a Module and its inputs, or a compiled Program, got "
             f"{describe(x)}"
         )
+
+
+def _parts(x: Any) -> Any:
+    return x.values() if isinstance(x, dict) else x

@@ -27,9 +27,11 @@ class Drawing:
         return _render(self.source, "svg").decode()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the picture to a file; its suffix, .svg, .png, .pdf or .dot, says the format.
+        """Write the picture to a file; its suffix, .svg, .png, .pdf or .dot, says the format. `graphviz-pure` writes no
+        .pdf, Graphviz does.
 
-        Raises ValueError for another suffix, FileNotFoundError without a `dot` program or folder."""
+        Raises ValueError for another suffix, FileNotFoundError without a `dot` program or folder, RuntimeError where
+        the program writes no such file."""
         target = Path(path)
         kind = target.suffix[1:].lower()
         if kind not in (*FORMATS, *TEXTS):
@@ -62,5 +64,7 @@ def _render(source: str, kind: str) -> bytes:
     program = _program()
     done = subprocess.run([program, f"-T{kind}"], input=source.encode(), capture_output=True, check=False)
     if done.returncode or not done.stdout:
-        raise RuntimeError(f"draw: {program} could not write {kind}: {done.stderr.decode(errors='replace').strip()}")
+        hint = "; Graphviz itself (graphviz.org) does" if kind == "pdf" else ""
+        found = done.stderr.decode(errors="replace").strip()
+        raise RuntimeError(f"draw: {program} could not write {kind}{hint}: {found}")
     return done.stdout

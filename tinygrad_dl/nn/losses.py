@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._source import describe
 from .._tensor import Tensor
 from . import functional as F
 from .module import Module
+from .objectives import check_reduction
 
 
 class _Loss(Module):
+    def __new__(cls, *args: Any, **_: Any) -> Any:
+        if args and not isinstance(args[0], str):  # as if it were the function
+            name, got = cls.__name__, describe(args[0])
+            raise TypeError(f"{name}: expected reduction to be a text, got {got}; make the loss first: {name}()(x, y)")
+        return super().__new__(cls)
+
     def __init__(self, reduction: str = "mean") -> None:
-        if reduction not in ("mean", "sum", "none"):
-            raise ValueError(f"{type(self).__name__}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
+        check_reduction(type(self).__name__, reduction)
         self.reduction = reduction
 
     def extra_repr(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from .._source import describe
 from .._tensor import Tensor
 from ..random import generator
 from ..scope import within
@@ -37,6 +38,8 @@ def summary(model: Module, *inputs: Any) -> Summary:
 
     Leaves the model's state, its mode and the random generator as they were. `.total` counts all parameters,
     each once; `.trainable` those that are not frozen."""
+    if not isinstance(model, Module):
+        raise TypeError(f"summary: expected a Module, such as Linear(3, 2), got {describe(model)}")
     shapes: dict[str, str] = {}
     twin = copy.deepcopy(model)
     names = {id(module): name for name, module in twin.named_modules()}

@@ -17,6 +17,8 @@ from ..graph import unshared, wrap
 from ..scope import taping
 
 BLOCK = 32768  # elements: a block of parameter, gradient and state stays in L2 between a rule's passes
+GROUP = ("params", "initial_lr", "param_names")  # of a group, beside its options
+BESIDE = (*GROUP, "foreach", "fused", "capturable", "differentiable")  # PyTorch's ways to compute the same
 
 
 class Optimizer:
@@ -39,6 +41,8 @@ class Optimizer:
         if hasattr(params, "parameters"):
             kind = type(params).__name__
             raise TypeError(f"{self._name}: expected an iterable of Tensors, got a {kind}; write model.parameters()")
+        if callable(params):
+            raise TypeError(f"{self._name}: expected an iterable of Tensors, got a function; write model.parameters()")
         groups = list(params)
         if not groups:
             raise ValueError(f"{self._name}: expected at least one parameter, got none")
@@ -58,7 +62,7 @@ class Optimizer:
         if "params" not in group:
             raise ValueError(f"{self._name}: a parameter group needs 'params', got {sorted(group)}")
         for option in group:
-            if option not in self.defaults and option not in ("params", "initial_lr", "param_names"):
+            if option not in {*self.defaults, *GROUP}:
                 raise ValueError(f"{self._name}: no option {option!r}; there are {', '.join(self.defaults)}")
         given = group["params"]
         found = [given] if isinstance(given, Tensor) else list(given)
@@ -190,6 +194,12 @@ class Optimizer:
         if [len(g["params"]) for g in saved] != [len(g["params"]) for g in self.param_groups]:
             have, got = [len(g["params"]) for g in self.param_groups], [len(g["params"]) for g in saved]
             raise ValueError(f"{self._name}.load_state_dict: expected groups of {have} parameters, got {got}")
+        unknown = {option for group in saved for option, value in group.items() if value} - {*self.defaults, *BESIDE}
+        if unknown:
+            raise ValueError(
+                f"{self._name}.load_state_dict: expected no options but {', '.join(self.defaults)}, got "
+                f"{', '.join(sorted(unknown))}; the state is another optimizer's"
+            )
         params = [p for g in self.param_groups for p in g["params"]]
         numbers = [n for g in saved for n in g["params"]]
         state: dict[Tensor, dict[str, Any]] = {}

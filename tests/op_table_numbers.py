@@ -130,6 +130,7 @@ EMPTY = rows(
     (ops.logsumexp, lambda x, axis: np.zeros(0), real(0, 3), {"axis": 1}),
     (ops.var, None, real(0, 3), 1),
     (ops.cumsum, None, real(0, 3), 0),
+    (ops.cumsum, None, real(), -1),
     (ops.cumprod, None, real(0, 3), 0),
     (ops.sort, None, real(2, 0)),
     (ops.diff, None, real(2, 0)),

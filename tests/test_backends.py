@@ -8,6 +8,7 @@ from programs import CALLED, expression, expression_of_many_dtypes, gradients_of
 
 import tinygrad_dl as tg
 from tinygrad_dl.compiler.backends import builder
+from tinygrad_dl.compiler.fuse import LARGE, Kernel, cost
 from tinygrad_dl.compiler.passes import simplify
 
 NAMES = ["interpreter", "numpy", "native"]
@@ -76,3 +77,24 @@ def test_a_name_that_there_is_not():
 def test_native_can_be_switched_off(monkeypatch):
     monkeypatch.setenv("TINYGRAD_DL_NATIVE", "0")
     assert "numpy" in builder("auto").__module__
+
+
+@pytest.mark.parametrize("reduce", [np.sum, np.max, np.min, np.prod, np.mean, np.var], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_number_may_be_reduced_along_an_axis(name, reduce):
+    program, _ = record(lambda x: [reduce(x.mean(), axis=-1, keepdims=True)], [np.ones(3)])
+    with np.errstate(all="raise"):
+        check(backend(name), simplify(program), [np.arange(1.0, 4.0)], 0)
+
+
+def test_a_long_chain_is_several_kernels():
+    def f(x):
+        for _ in range(100):
+            x = np.tanh(x) + 0.1
+        return [x]
+
+    program = simplify(record(f, [np.ones((3, 5))])[0])
+    kernels = [step for step in backend("native")(program).plan.order if isinstance(step, Kernel)]
+    assert len(kernels) > 1
+    assert all(sum(map(cost, kernel.nodes)) <= LARGE for kernel in kernels)
+    check(backend("native"), program, [np.linspace(-2, 2, 15).reshape(3, 5)], 1e-12)

@@ -569,3 +569,23 @@ def test_an_option_that_could_be_changed_in_place_is_refused(options):
     assert optimizer.state[w]["step"] == 1
     optimizer.param_groups[0].update(lr=0.1, betas=(0.9, 0.999))
     step(np.ones(2))
+
+
+@pytest.mark.parametrize(
+    "derivative",
+    [
+        lambda f, x: tg.grad(f)(x),
+        lambda f, x: tg.jvp(f, (x,), (x,)),
+        lambda f, x: tg.jacobian(f)(x),
+        lambda f, x: tg.grad(lambda x: f(x) + x.sum())(x),
+        lambda f, x: tg.grad(lambda x: tg.checkpoint(f, x))(x),
+        lambda f, x: (f(w := tg.tensor(x, requires_grad=True)) + w.sum()).backward(),
+    ],
+    ids=["grad", "jvp", "jacobian", "beside others", "checkpoint", "backward"],
+)
+def test_a_derivative_from_outside_is_an_error_and_not_zero(derivative):
+    f, x = tg.compile(lambda x: (x * x * x).sum()), np.arange(3.0)
+    assert float(f(x)) == 9
+    with pytest.raises(RuntimeError, match=r"differentiate inside, as in tg.compile\(tg.grad\(f\)\)"):
+        derivative(f, x)
+    np.testing.assert_array_equal(tg.compile(tg.grad(f.function))(x).numpy(), 3 * x**2)

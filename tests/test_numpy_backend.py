@@ -59,6 +59,7 @@ def test_every_operation_and_its_gradients(row):
         program, arrays, _ = found
         check(program, arrays)
         check(simplify(program), arrays)
+        assert "has no text" not in source(program), "only NumPy is needed"
 
 
 @given(SEEDS, st.sampled_from([np.float32, np.float64]))

@@ -475,3 +475,12 @@ def test_sgd_goes_on_from_pytorchs_state(momentum):
 def test_betas_are_two():
     with pytest.raises(ValueError, match="expected betas to be two numbers"):
         optim.Adam([nn.Parameter(1.0)], betas=(0.9,))
+
+
+@pytest.mark.parametrize("clip", [optim.clip_grad_norm, optim.clip_grad_value], ids=lambda f: f.__name__)
+def test_the_clipped_gradient_of_a_number_is_an_array(clip):
+    w = nn.Parameter(np.array(2.0))
+    (w * w * 100).backward()
+    clip([w], 0.1)
+    assert type(w.grad.data) is np.ndarray
+    assert w.grad.item() == pytest.approx(0.1)

@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import scope
 from .._source import describe
-from ..graph import Handle, wrap
+from ..graph import Handle, Leaf, behind, wrap
 from ..scope import runs_later, taping, written_to
 from .attributes import attributes
 from .backends import builder
@@ -122,6 +122,7 @@ class Compiled:
         _refuse_rebinding(guards, tape)
         found: list[Any] = []
         results = take_apart(result, found, tape.stays)
+        _refuse_gradients(tree, found)
         _refuse_hidden(results, tape)
         plain = [f if isinstance(f, Handle) else np.asarray(f) for f in found]
         recorded = Recorded(why, guards, tape, results, plain, self._build)
@@ -233,6 +234,18 @@ def _refuse_hidden(results: Any, tape: Tape) -> None:
             raise RuntimeError(
                 f"compile: expected results in tuples, lists, dicts and named tuples, got a {type(value).__name__} "
                 "with a tensor in it; make it of the results, outside of the step"
+            )
+
+
+def _refuse_gradients(tree: Any, results: list[Any]) -> None:
+    """A gradient that someone outside asks for, by an argument that requires it, would be 0 without a word."""
+    given = {a.node for _, a in _objects(tree) if isinstance(a, Handle) and isinstance(a.node, Leaf)}
+    for result in results if given else ():
+        nodes = behind([result.node]) if isinstance(result, Handle) and result.node is not None else []
+        if not given.isdisjoint(nodes) and all(node.spent is None for node in nodes):
+            raise RuntimeError(
+                "compile: the result depends on an argument that requires grad, and no gradient flows through a call "
+                "from outside; differentiate inside, as in tg.compile(tg.grad(f)), or return result.detach()"
             )
 
 

@@ -17,6 +17,7 @@ from .lowering import FUNCTIONS
 
 FUSED = ("map", "reduce")
 SEARCHED = 200  # groups, among which a path between two is looked for: the time for a program stays linear
+LARGE = 1000  # operations in a kernel at most: the time that LLVM takes for one grows with its square
 RECOMPUTED = 12  # operations that are cheaper than writing a value and reading it
 _COSTS = {"divide": 3, "sqrt": 3, "bits": 8, "floor": 1, "rint": 1, "reciprocal": 3} | dict.fromkeys(FUNCTIONS, 30)
 
@@ -64,6 +65,7 @@ class _Fuser:
         self.merged: list[int] = []  # by group: itself, or one that it has become part of
         self.sources: list[set[int]] = []  # by group: which ones it reads, as they were called then
         self.read: list[bool] = []  # by group: does another one read it?
+        self.costs: list[int] = []  # by group
         self.spans: list[tuple[int, int]] = []  # by group: the numbers of its first and its last node
         self.left = list(range(len(graph.nodes)))  # by node: towards where a run of groups that overlap begins
 
@@ -89,6 +91,7 @@ class _Fuser:
         self.read.append(False)
         for source in sources:
             self.read[source] = True
+        self.costs.append(cost(node))
         self.spans.append((node.number, node.number))
         return number
 
@@ -100,7 +103,7 @@ class _Fuser:
     def _merge(self, a: int, b: int) -> int:
         """Make two groups one, if one loop nest can compute both and no third one stands between; the number of b."""
         first, second = self.groups[a], self.groups[b]
-        if a == b or first is None or second is None:
+        if a == b or first is None or second is None or self.costs[a] + self.costs[b] > LARGE:
             return b
         axes, more = first.axes(), second.axes()
         if not (axes <= more or more <= axes) or (bool(axes) != bool(more) and not _continues(first, second)):
@@ -114,6 +117,7 @@ class _Fuser:
         self.merged[b] = a
         self.sources[a] |= self.sources[b]
         self.read[a] |= self.read[b]
+        self.costs[a] += self.costs[b]
         (start, end), (also, until) = self.spans[a], self.spans[b]
         self.spans[a] = start, end = min(start, also), max(end, until)
         while (begin := self._start(end)) > start:

@@ -12,6 +12,7 @@ from .. import ops
 from ..nn import objectives
 from ..primitive import Primitive
 from .joining import joined
+from .layout import REDUCTIONS
 from .lowering import basic_name, bounded, lower
 from .program import Array, Instruction, Literal, Program, Value, execute
 from .rewriting import Rewriter, instead
@@ -33,12 +34,14 @@ def lowered(program: Program) -> Program:
     todo = list(reversed(program.body))
     while todo:
         step = new.step(todo.pop())
+        if step.op in REDUCTIONS and not step.inputs[0].ndim:  # of which NumPy takes an axis
+            step.static = {**step.static, "axis": None}
         found = lower(step, new.constants)
         if found is None:
             new.body.append(step)
         else:
-            parts, instead = found
-            new.instead.update(instead)
+            parts, standing = found
+            new.instead.update(standing)
             todo.extend(reversed(parts))
     return new.done()
 
@@ -50,7 +53,6 @@ def is_elementwise(step: Instruction) -> bool:
 
 WHERE: Primitive = ops.choice._where
 CHECKS = (objectives._safe, bounded)  # which raise for wrong labels and indices
-_VIEWS: tuple[Primitive, ...] = (ops.reshape, ops.transpose, ops.broadcast_to)
 
 
 def unbroadcast(program: Program) -> Program:

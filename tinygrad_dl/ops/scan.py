@@ -58,7 +58,7 @@ _cumprod = primitive(  # y[k] = x[k]·y[k - 1] is a recurrence too; written so, 
 
 def _scan(op: Any, a: Any, axis: int | None, dtype: Any) -> Any:
     a = asarray(a)
-    if axis is None:
+    if axis is None or (not a.ndim and axis in (0, -1)):
         a, axis = ravel(a), 0
     keywords = {} if dtype is None else {"dtype": dtype}
     return op(a, axis=normalize_axis_index(axis, a.ndim), **keywords)

@@ -51,7 +51,7 @@ def _transpose_back(g: Any, _y: Any, _a: Any, axes: Sequence[int] | None = None)
 
 def _flip(m: Array, axis: Axis = None) -> Any:
     """The elements in reverse order along axes, by default along all."""
-    return np.flip(m, axis if axis is None or isinstance(axis, ONE) else tuple(axis))
+    return np.flip(m, axis if axis is None or isinstance(axis, int | np.integer) else tuple(axis))
 
 
 broadcast_to = primitive(

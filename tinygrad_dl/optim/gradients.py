@@ -36,7 +36,7 @@ def clip_grad_norm(params: Iterable[Tensor] | Tensor, max_norm: float) -> Any:
     """Scale all gradients so that their common L2 norm is at most max_norm (Pascanu et al. 2012).
 
     Returns the norm before clipping, a float; in a compiled step a 0-d float64 Tensor. Raises RuntimeError if it is
-    not finite; no gradient changes then."""
+    not finite; no gradient changes then, but a compiled step leaves none."""
     if not max_norm > 0:
         raise ValueError(f"clip_grad_norm: expected max_norm > 0, got {max_norm}")
     ready = _with_grad("clip_grad_norm", params)
@@ -45,7 +45,7 @@ def clip_grad_norm(params: Iterable[Tensor] | Tensor, max_norm: float) -> Any:
     norm = math.sqrt(sum(float(np.vdot(g, g)) for g in (p.grad.data.astype(np.float64, copy=False) for p in ready)))
     if _checked(norm) > max_norm:
         for p in ready:
-            p.grad = wrap(p.grad.data * (max_norm / norm))
+            p.grad = wrap(np.asarray(p.grad.data * (max_norm / norm)))
     return norm
 
 
@@ -74,7 +74,7 @@ def clip_grad_value(params: Iterable[Tensor] | Tensor, value: float) -> Any:
         return functools.reduce(np.maximum, peaks) if peaks else Tensor(0.0)
     largest = max((float(np.max(np.abs(p.grad.data), initial=0)) for p in ready), default=0.0)
     for p in ready:
-        p.grad = wrap(np.clip(p.grad.data, -value, value))
+        p.grad = wrap(np.asarray(np.clip(p.grad.data, -value, value)))
     return largest
 
 

@@ -197,9 +197,18 @@ def test_changing_an_argument_in_place_is_refused():
 
 
 def test_shapes_that_depend_on_values_are_refused():
-    for f in (lambda x: x[x > 0], lambda x: np.nonzero(x)[0]):
+    for f in (lambda x: x[x > 0], lambda x: np.nonzero(x)[0], lambda x: np.bincount(x.astype(int))):
         with pytest.raises(RuntimeError, match="depends on values"):
             tg.compile(f)(ones())
+
+
+def test_a_result_of_another_shape_than_the_recorded_one_is_an_error():
+    pytest.importorskip("llvmlite")
+    count = tg.compile(lambda y: np.bincount(y, minlength=3), backend="native")
+    assert count(np.array([0, 1, 1])).tolist() == [1, 2, 0]
+    assert count(np.array([2, 2, 2])).tolist() == [0, 0, 3]
+    with pytest.raises(RuntimeError, match=r"bincount gave \(3,\) as it was recorded, now \(6,\)"):
+        count(np.array([0, 1, 5]))
 
 
 class Answer:

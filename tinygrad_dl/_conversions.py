@@ -143,7 +143,8 @@ def _check_keywords(op: Any, function: Any, kwargs: dict[str, Any]) -> None:
     for key in kwargs:
         if key not in _keywords(op) and key not in KEYWORDS:
             name = f"np.{function.__name__}" if isinstance(function, np.ufunc) else _full_name(function)
-            raise TypeError(f"{name}: {key}= is not supported on Tensors; use the result, np.where or .astype")
+            known = ", ".join(sorted(_keywords(op))) or "no keyword"
+            raise TypeError(f"{name}: {key}= is not supported on Tensors, only {known}; use the result")
 
 
 @functools.cache

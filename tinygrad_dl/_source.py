@@ -8,6 +8,7 @@ from __future__ import annotations
 import linecache
 import os
 import sys
+from collections.abc import Iterator
 from types import CodeType, FrameType
 from typing import Any
 
@@ -48,6 +49,14 @@ def user_line(depth: int = 1) -> Line:
     if frame.f_code.co_filename not in USER_FILES:
         frame = user_frame(frame)
     return frame.f_code, frame.f_lasti
+
+
+def codes_of(code: CodeType) -> Iterator[CodeType]:
+    """A code object and those inside it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from codes_of(constant)
 
 
 def line_number(code: CodeType, instruction: int) -> int:

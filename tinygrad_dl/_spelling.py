@@ -50,7 +50,8 @@ ELSEWHERE = {
     "to": "t.astype(dtype)",
     "cpu": "nothing: arrays live in main memory",
     "cuda": "nothing: arrays live in main memory",
-    **{f: f"np.{f}(t)" for f in ("abs", "exp", "log", "sqrt", "sin", "cos", "tanh", "sign", "square", "maximum")},
+    **{f: f"np.{f}(t)" for f in ("abs", "exp", "log", "sqrt", "sin", "cos", "tanh", "sign", "square")},
+    "maximum": "np.maximum(t, v)",
 }
 
 

@@ -202,7 +202,7 @@ class Tensor(Conversions):
     def retain_grad(self) -> None:
         """Keep the gradient of this result in `.grad` during backward; leaves always do."""
         if self.node is None:
-            raise RuntimeError("retain_grad: this tensor does not require grad")
+            raise RuntimeError("retain_grad: this tensor does not require grad; set requires_grad=True before it")
         if not self.is_leaf:
             self.node.retain = 2
 
@@ -277,7 +277,7 @@ class Tensor(Conversions):
 
     def __iter__(self) -> Iterator[Tensor]:
         if not self.ndim:
-            raise TypeError("iteration over a 0-d tensor")
+            raise TypeError("iteration over a 0-d tensor; use .item()")
         return (self[i] for i in range(len(self.data)))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:

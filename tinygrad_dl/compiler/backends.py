@@ -16,15 +16,19 @@ Run = Callable[[list[Array]], list[Array]]
 NAMES = ("auto", "native", "numpy", "interpreter")
 
 
+def native_wanted() -> bool:
+    """Is llvmlite installed, and not switched off by TINYGRAD_DL_NATIVE=0?"""
+    return importlib.util.find_spec("llvmlite") is not None and os.environ.get("TINYGRAD_DL_NATIVE") != "0"
+
+
 def builder(name: str) -> Callable[[Program], Run]:
     """What builds programs. Raises ValueError for another name, ImportError where the package for it is missing."""
     if name not in NAMES:
         raise ValueError(f"compile: expected backend to be one of {', '.join(map(repr, NAMES))}, got {name!r}")
-    installed = importlib.util.find_spec("llvmlite") is not None
     if name == "auto":
-        name = "native" if installed and os.environ.get("TINYGRAD_DL_NATIVE") != "0" else "numpy"
+        name = "native" if native_wanted() else "numpy"
     if name == "native":
-        if not installed:
+        if importlib.util.find_spec("llvmlite") is None:
             raise ImportError('compile: the native backend needs llvmlite; pip install "tinygrad-dl[native]"')
         from .native.backend import build  # an import of 0.05 s that only this needs
 

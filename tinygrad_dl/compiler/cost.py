@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 from .. import ops
 from .kernels import Kernels
-from .layout import GETITEM, SCATTER_ADD, SETITEM, is_view
+from .layout import GETITEM, SCATTER_ADD, SETITEM, is_elementwise, is_view
 from .memory import Lifetimes
 from .moves import moves
-from .passes import is_elementwise
 from .program import Instruction, Program, Value
 
 _MOVES = (ops.broadcast_to, ops.copy, GETITEM, SETITEM)

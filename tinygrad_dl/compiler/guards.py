@@ -101,7 +101,7 @@ class Guards:
             if len(optimizer.param_groups) != len(groups):
                 return f"{type(optimizer).__name__} has other parameter groups than before"
             for group, params in zip(optimizer.param_groups, groups, strict=True):
-                if not _same(group["params"], params):
+                if not _identical(group["params"], params):
                     return f"{type(optimizer).__name__} has other parameters than before"
         for tensor, frozen in reach.tensors:
             if (tensor.node is None) is not frozen:
@@ -156,7 +156,7 @@ def _other_parts(found: Any, before: Any, where: str) -> str | None:
     return next(changed, f"{where} has another order than before")
 
 
-def _same(new: list[Any], old: list[Any]) -> bool:
+def _identical(new: list[Any], old: list[Any]) -> bool:
     return len(new) == len(old) and all(map(is_, new, old))
 
 

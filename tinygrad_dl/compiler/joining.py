@@ -18,7 +18,7 @@ Box = list[tuple[int, int]]  # along each axis the first element of a part, and 
 def joined(program: Program) -> Program:
     """Whole sums, with all that is added up on the way to them; what else that is comes after the parts."""
     new, uses = Rewriter(program), program.uses()
-    made = {v: step for step in program.body for v in step.outputs}
+    made = program.makers()
     once = {v for v, number in uses.items() if number == 1}
     inner = {v for step in program.body if _is_sum(step) for v in step.inputs} & once
     for old in program.body:

@@ -15,13 +15,14 @@ import linecache
 import math
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from textwrap import wrap
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
 
+from .._source import codes_of
 from .program import Array, unique
 
 SHORT = 64  # elements: longer arrays are not written out
@@ -223,18 +224,11 @@ def _essence(code: CodeType) -> Any:
 def _named(function: FunctionType, node: ast.FunctionDef) -> dict[str, Any]:
     """What the function's body names that it does not make itself."""
     code = function.__code__
-    inside = {n for c in _codes(code) for n in (*c.co_names, *c.co_freevars)} - set(code.co_varnames)
+    inside = {n for c in codes_of(code) for n in (*c.co_names, *c.co_freevars)} - set(code.co_varnames)
     loaded = {n.id for part in node.body for n in ast.walk(part) if isinstance(n, ast.Name)}
     outside = inspect.getclosurevars(function).nonlocals
     found = dict(function.__globals__) | dict(outside)
     return {name: found[name] for name in sorted(inside & loaded) if name in found}
-
-
-def _codes(code: CodeType) -> Iterator[CodeType]:
-    yield code
-    for c in code.co_consts:
-        if isinstance(c, CodeType):
-            yield from _codes(c)
 
 
 def _write_defaults(function: FunctionType, args: ast.arguments) -> None:

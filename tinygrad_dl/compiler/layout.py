@@ -22,6 +22,11 @@ WHERE = ops.choice._where
 GETITEM, SCATTER_ADD, SETITEM = _index._getitem, _index.scatter_add, _index._setitem
 
 
+def is_elementwise(step: Instruction) -> bool:
+    """Does each element of the one output depend on one element of each argument, broadcast?"""
+    return len(step.outputs) == 1 and (step.op.elementwise or step.op in (WHERE, ops.astype))
+
+
 def is_view(step: Instruction) -> bool:
     """Does the result only show memory of its argument (or, rarely, a copy)?"""
     return step.op in VIEWS or (step.op is GETITEM and len(step.args) == 1)
@@ -35,7 +40,7 @@ def prototypes(program: Program) -> dict[Value, Array]:
         y = step.outputs[0]
         if is_view(step):
             found[y] = np.asarray(step.op.kernel(arrays[0], **step.static))
-        elif len(step.outputs) == 1 and (step.op.elementwise or step.op in (WHERE, ops.astype)):
+        elif is_elementwise(step):
             found[y] = _elementwise(arrays, y)
         elif step.op in (SETITEM, ops.copy):
             found[y] = _elementwise(arrays[:1], y)

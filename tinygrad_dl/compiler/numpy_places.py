@@ -20,7 +20,7 @@ class Places:
     def __init__(self, program: Program, taken: set[str]) -> None:
         self.program = program
         self.prototypes = prototypes(program)
-        self.made = {v: step for step in program.body for v in step.outputs}
+        self.made = program.makers()
         self.forms = {v: form_of(step) for v, step in self.made.items()}
         self.lifetimes = Lifetimes(program, lambda step: step.inputs if form_of(step) in ("view", "call") else ())
         self.replaced = self._replacements()

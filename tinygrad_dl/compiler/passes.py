@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from typing import Any
 
 import numpy as np
 
 from .. import ops
 from ..nn import objectives
-from ..primitive import Primitive
 from .joining import joined
-from .layout import REDUCTIONS
+from .layout import REDUCTIONS, is_elementwise
 from .lowering import basic_name, bounded, lower
 from .program import Array, Instruction, Literal, Program, Value, execute
 from .rewriting import Rewriter, instead
@@ -46,12 +44,6 @@ def lowered(program: Program) -> Program:
     return new.done()
 
 
-def is_elementwise(step: Instruction) -> bool:
-    """Does each element of the one output depend on one element of each argument, broadcast?"""
-    return len(step.outputs) == 1 and (step.op.elementwise or step.op in (WHERE, ops.astype))
-
-
-WHERE: Primitive = ops.choice._where
 CHECKS = (objectives._safe, bounded)  # which raise for wrong labels and indices
 
 
@@ -139,8 +131,7 @@ def _narrow(step: Instruction, made: dict[Value, Instruction]) -> tuple[Value | 
 def batched(program: Program) -> Program:
     """A sum of products over a batch is one product, along the batch as well: so is a weight's gradient."""
     new = Rewriter(program)
-    made = {v: step for step in program.body for v in step.outputs}
-    reads = Counter([*program.outputs, *(v for step in program.body for v in step.inputs)])
+    made, reads = program.makers(), program.uses()
     for old in program.body:
         once = old.op is ops.sum and len(old.inputs) == 1 and reads[old.inputs[0]] == 1
         product = made.get(old.inputs[0]) if once else None

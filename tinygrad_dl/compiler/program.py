@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -111,15 +112,11 @@ class Program:
 
     def uses(self) -> dict[Value, int]:
         """How many times each value is read, outputs included."""
-        counts: dict[Value, int] = {}
-        for v in self._reads():
-            counts[v] = counts.get(v, 0) + 1
-        return counts
+        return Counter([*self.outputs, *(v for step in self.body for v in step.inputs)])
 
-    def _reads(self) -> Iterator[Value]:
-        for step in self.body:
-            yield from step.inputs
-        yield from self.outputs
+    def makers(self) -> dict[Value, Instruction]:
+        """The instruction that gives each value which is neither an input nor a constant."""
+        return {v: step for step in self.body for v in step.outputs}
 
     def cost(self) -> Cost:
         """What it costs, by operation: FLOPs, bytes, kernels, peak memory; prints as a table."""

@@ -15,12 +15,12 @@ import sysconfig
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
 
-from .._source import _PACKAGE
+from .._source import _PACKAGE, codes_of
 from .._tensor import Tensor
 from ..nn.module import Module
 from ..optim.optimizer import Optimizer
@@ -227,7 +227,7 @@ class Reach:
         table = function.__globals__
         if code.co_filename.startswith(_OWN) and not code.co_filename.startswith(_INSTALLED):
             return
-        for each in _codes(code):
+        for each in codes_of(code):
             self._named.update(c for c in each.co_consts if isinstance(c, str))  # getattr is called with such
             for step in dis.get_instructions(each):
                 name = step.argval
@@ -273,11 +273,3 @@ def _leads_nowhere(value: Any, deep: int = _DEEP) -> bool:
 
 def _parts(collection: Any) -> Iterator[tuple[Any, Any]]:
     return iter([*collection.items()] if isinstance(collection, dict) else [*enumerate(collection)])
-
-
-def _codes(code: CodeType) -> Iterator[CodeType]:
-    """A code object and those inside it."""
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _codes(constant)

@@ -18,6 +18,8 @@ from .. import ops
 from .._source import describe_line, user_line
 from .._tensor import Tensor
 from ..graph import Handle, Leaf, Node, wrap
+from ..ops import index as _index
+from ..ops.sort import _bincount, _unique
 from ..primitive import Fused, Primitive
 from ..scope import current, enter, leave, within
 from .actions import Actions, Schedule
@@ -27,7 +29,7 @@ from .program import Array, Instruction, Program, Value, value_of
 from .structure import is_state
 from .values import Values
 
-DYNAMIC = {"nonzero", "flatnonzero", "argwhere", "unique", "compress", "extract", "trim_zeros"}
+DYNAMIC = {_index._nonzero, ops.flatnonzero, ops.argwhere, _unique}
 
 
 class Tape(Values):
@@ -96,7 +98,7 @@ class Tape(Values):
     def note(self, op: Primitive, args: Iterable[Any], static: dict[str, Any], results: Sequence[Handle]) -> None:
         """Write down an operation that has run."""
         inputs = tuple(self.value(a) for a in args)
-        self._refuse_dynamic(op, args)
+        self._refuse_dynamic(op, args, static)
         for y in results:
             if id(y.data) in self.known:
                 y.data = y.data.view()  # it gave back an argument
@@ -120,9 +122,10 @@ class Tape(Values):
         pairs = zip(args, found, strict=True)
         return [ops.astype(a, dtype=dtype) if v in self.weak and a.dtype != dtype else a for a, v in pairs]
 
-    def _refuse_dynamic(self, op: Primitive, args: Iterable[Any]) -> None:
-        masks = op.name == "getitem" and any(getattr(a, "dtype", float) == np.bool_ for a in list(args)[1:])
-        if op.name in DYNAMIC or masks:
+    def _refuse_dynamic(self, op: Primitive, args: Iterable[Any], static: dict[str, Any]) -> None:
+        masks = op is _index._getitem and any(getattr(a, "dtype", float) == np.bool_ for a in list(args)[1:])
+        counts = op is _bincount and not static.get("minlength")
+        if op in DYNAMIC or masks or counts:
             raise RuntimeError(
                 f"compile: the shape of {op.name}'s result depends on values, at {describe_line(user_line())}\n"
                 "  a compiled step has one shape for each array; use np.where, or do this outside"

@@ -27,7 +27,7 @@ class Tracer:
         self.axes = Union()
         self.nodes: list[Node] = []
         self.reads: dict[Value, Read] = {}
-        self.makers = {v: step for step in program.body for v in step.outputs}
+        self.makers = program.makers()
         self.turned = _turned_products(program)
         self.uses = program.uses()
         self.products: dict[Value, int] = {}  # that are read once, and when each is made

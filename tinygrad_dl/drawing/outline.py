@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ..scope import Path
 from .trace import Box, Graph
 
@@ -63,20 +65,13 @@ def _module(boxes: list[Box], depth: int) -> Box:
     """One box for all that happens in a module."""
     *place, path = boxes[0].place[: depth + 1]
     operations = [box for box in boxes if box.kind == "operation"]
-    sizes = [_size(box) for box in boxes if box.kind == "parameter"]
+    sizes = [math.prod(box.shape or ()) for box in boxes if box.kind == "parameter"]
     last = (operations or boxes)[-1]
     parts = [_count(len(operations), "operation")] + ([f"{sum(sizes):,} parameters"] if sizes else [])
     module = Box("module", heading(path), tuple(place), last.shape, last.dtype, " · ".join(parts), order=last.order)
     module.result, module.value, module.grad = last.result, last.value, last.grad
     module.mark = max((box.mark for box in boxes if box.mark is not None), default=None)
     return module
-
-
-def _size(box: Box) -> int:
-    size = 1
-    for n in box.shape or ():
-        size *= n
-    return size
 
 
 def _count(n: int, thing: str) -> str:

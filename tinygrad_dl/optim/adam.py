@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .._tensor import Tensor
-from .adaptive import root, signed
-from .optimizer import Optimizer, zeros
+from .adaptive import root
+from .optimizer import Optimizer, signed, zeros
 
 
 class Adam(Optimizer):
@@ -50,12 +50,7 @@ class Adam(Optimizer):
 
     def update(self, p: Any, g: Any, state: dict[str, Any], o: dict[str, Any]) -> None:
         first, second = o["betas"]
-        if self.decoupled:
-            g = -g if o["maximize"] else g
-            if o["weight_decay"]:
-                p *= 1 - o["lr"] * o["weight_decay"]
-        else:
-            g = signed(p, g, o)
+        g = signed(p, g, o, self.decoupled)
         mean, square = state["exp_avg"], state["exp_avg_sq"]
         term = g - mean
         term *= 1 - first
@@ -127,11 +122,7 @@ class NAdam(Optimizer):
 
     def update(self, p: Any, g: Any, state: dict[str, Any], o: dict[str, Any]) -> None:
         first, second = o["betas"]
-        if o["decoupled_weight_decay"]:
-            g = -g if o["maximize"] else g
-            p *= 1 - o["lr"] * o["weight_decay"]
-        else:
-            g = signed(p, g, o)
+        g = signed(p, g, o, o["decoupled_weight_decay"])
         mean, square = state["exp_avg"], state["exp_avg_sq"]
         mean += (1 - first) * (g - mean)
         square *= second
@@ -174,11 +165,7 @@ class RAdam(Optimizer):
 
     def update(self, p: Any, g: Any, state: dict[str, Any], o: dict[str, Any]) -> None:
         first, second = o["betas"]
-        if o["decoupled_weight_decay"]:
-            g = -g if o["maximize"] else g
-            p *= 1 - o["lr"] * o["weight_decay"]
-        else:
-            g = signed(p, g, o)
+        g = signed(p, g, o, o["decoupled_weight_decay"])
         mean, square = state["exp_avg"], state["exp_avg_sq"]
         mean += (1 - first) * (g - mean)
         square *= second

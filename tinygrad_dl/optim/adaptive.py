@@ -12,14 +12,7 @@ import numpy as np
 
 from .._tensor import Tensor
 from ..graph import wrap
-from .optimizer import Optimizer, zeros
-
-
-def signed(p: Any, g: Any, o: dict[str, Any]) -> Any:
-    """The gradient to descend along, with weight decay in it."""
-    if o["maximize"]:
-        g = -g
-    return g + o["weight_decay"] * p if o["weight_decay"] else g
+from .optimizer import Optimizer, signed, zeros
 
 
 def root(square: Any, o: dict[str, Any], scale: float = 1.0) -> Any:

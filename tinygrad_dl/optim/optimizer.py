@@ -243,3 +243,14 @@ class Optimizer:
 def zeros(p: Tensor) -> Tensor:
     """State of a parameter's shape and dtype, all zero."""
     return wrap(np.zeros_like(p.data, order="C"))
+
+
+def signed(p: Any, g: Any, o: dict[str, Any], decoupled: bool = False) -> Any:
+    """The gradient to descend along, with weight decay in it; decoupled: done to p instead (Loshchilov and Hutter
+    2017)."""
+    g = -g if o["maximize"] else g
+    if o["weight_decay"] and decoupled:
+        p *= 1 - o["lr"] * o["weight_decay"]
+    elif o["weight_decay"]:
+        g = g + o["weight_decay"] * p
+    return g

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from .._tensor import Tensor
-from .optimizer import Optimizer, zeros
+from .optimizer import Optimizer, signed, zeros
 
 
 class SGD(Optimizer):
@@ -48,10 +48,7 @@ class SGD(Optimizer):
         return {"share": 1.0 if first else share}
 
     def update(self, p: Any, g: Any, state: dict[str, Any], o: dict[str, Any]) -> None:
-        if o["maximize"]:
-            g = -g
-        if o["weight_decay"]:
-            g = g + o["weight_decay"] * p
+        g = signed(p, g, o)
         if o["momentum"]:
             v = state["momentum_buffer"]
             v *= o["momentum"]

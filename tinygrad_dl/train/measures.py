@@ -11,6 +11,7 @@ import numpy as np
 from .._tensor import Tensor
 from ..insight import detect_nan
 from ..nn.module import Module
+from ..nn.observing import observed
 from ..random import generator
 from ..scope import within
 
@@ -26,17 +27,21 @@ def activations(model: Module, inputs: Sequence[Tensor]) -> dict[str, dict[str, 
     own, and so changes nothing."""
     found: dict[str, dict[str, Any]] = {}
 
-    def look(name: str, module: Module, given: Any, output: Any) -> None:
+    twin = copy.deepcopy(model)
+    names, owners = {id(module): name for name, module in twin.named_modules()}, weights(twin)
+    layers = [m for m in twin.modules() if names[id(m)] in owners or next(m.children(), None) is None]
+
+    def look(module: Module, given: Any, output: Any) -> None:
         if not isinstance(output, Tensor) or output.dtype.kind != "f" or not output.size:
             return
         array = output.data
         rms = float(np.sqrt(np.mean(np.square(array, dtype=np.float64))))
-        found[name] = {"kind": type(module).__name__, "activation": rms}
+        found[names[id(module)]] = layer = {"kind": type(module).__name__, "activation": rms}
         if array.ndim > 1 and getattr(given, "shape", ()) == array.shape and next(module.parameters(), None) is None:
-            found[name]["dead"] = float(np.mean(np.asarray(given).any(axis=0) & ~array.any(axis=0)))
+            layer["dead"] = float(np.mean(np.asarray(given).any(axis=0) & ~array.any(axis=0)))
 
-    with within(recording=False, generator=copy.deepcopy(generator())):
-        _observed(model, look)(*inputs)
+    with observed(layers, look), within(recording=False, generator=copy.deepcopy(generator())):
+        twin(*inputs)
     return found
 
 
@@ -115,27 +120,3 @@ def _bad(tensor: Tensor) -> str:
     nan, infinite = int(np.isnan(array).sum()), int(np.isinf(array).sum())
     counts = " and ".join(f"{n} {kind}" for n, kind in ((nan, "NaN"), (infinite, "infinite")) if n)
     return f"has {counts} of {array.size} values"
-
-
-Seen = Callable[[str, Module, Any, Any], None]  # name, module, its first argument, its output
-
-
-def _observed(model: Module, look: Seen) -> Module:
-    """A copy of the model that shows what its layers do, as they do it."""
-    twin = copy.deepcopy(model)
-    owners = weights(twin)
-    for name, module in list(twin.named_modules()):
-        if name in owners or next(module.children(), None) is None:
-            module.forward = _watched(module, name, look)  # type: ignore[method-assign]
-    return twin
-
-
-def _watched(module: Module, name: str, look: Seen) -> Callable[..., Any]:
-    forward = module.forward
-
-    def watched(*args: Any, **kwargs: Any) -> Any:
-        output = forward(*args, **kwargs)
-        look(name, module, args[0] if args else None, output)
-        return output
-
-    return watched

@@ -22,7 +22,7 @@ def curves(history: History) -> Figure:
     Raises ImportError without matplotlib, ValueError for a history without epochs."""
     if not history.epochs:
         raise ValueError("History.plot: there is nothing to draw before the end of the first epoch")
-    with _style():
+    with _matplotlib().rc_context(STYLE):
         figure = new_figure(11.0, 6.0)
         panels = [_loss, _rate, *([_metric] if history.metric and history.metric in history else [])]
         panels += [_layers(measure) for measure in LAYERS if history.layers(measure)]
@@ -39,11 +39,8 @@ def curves(history: History) -> Figure:
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty Figure, in inches; no window, and nothing that is kept."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError('plots need matplotlib: pip install "tinygrad-dl[train]"') from error
-    return Figure(figsize=(width, height), layout="constrained")
+    figure: Figure = _matplotlib().figure.Figure(figsize=(width, height), layout="constrained")
+    return figure
 
 
 def finish(axis: Any) -> None:
@@ -51,12 +48,12 @@ def finish(axis: Any) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _style() -> Any:
+def _matplotlib() -> Any:
     try:
-        from matplotlib import rc_context
+        import matplotlib.figure
     except ImportError as error:
         raise ImportError('plots need matplotlib: pip install "tinygrad-dl[train]"') from error
-    return rc_context(STYLE)
+    return matplotlib
 
 
 def _pair(axis: Any, history: History, name: str) -> None:

@@ -156,7 +156,7 @@ class Trainer:
 
     def evaluate(self, data: Any) -> dict[str, float]:
         """`loss` and metric over data, a Loader or a tuple of arrays, in evaluation mode: means of the batches' means,
-        weighted by their examples. A loss with class weights depends a little on the size of batches, so."""
+        weighted by their examples: with class weights the loss depends slightly on the size of batches."""
         running = Running()
         with evaluating(self.model), no_grad():
             for *inputs, target in copy.copy(checks.loader("evaluate: data", data)):  # it may be in a loop of its own

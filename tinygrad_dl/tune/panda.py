@@ -122,7 +122,7 @@ class Panda(Callback):
         if command == "stop":
             run.stop("stopped by a command")
         elif command == "back":
-            self._check_back(run, int(value))
+            self._check_back(int(value))
         elif command == "clip":
             before, self.clip = self.clip, value if value == "off" else float(value)
             self._apply_clip(run)
@@ -140,7 +140,7 @@ class Panda(Callback):
         if clip != run.clip:
             run.clip = clip
 
-    def _check_back(self, run: Trainer, epoch: int) -> None:
+    def _check_back(self, epoch: int) -> None:
         if not self._file(epoch).exists():
             there = ", ".join(str(int(f.stem.removeprefix("epoch-"))) for f in sorted(self.folder.glob("epoch-*")))
             raise ValueError(f"Panda: back {epoch}: there is no checkpoint of epoch {epoch}, only of {there}")

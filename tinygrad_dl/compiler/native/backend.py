@@ -136,6 +136,8 @@ class Native(Calls):
             if single:
                 results = (results,)
             for (slot, fixed, shape), result in zip(targets, results, strict=True):
+                if result.shape != shape:
+                    raise RuntimeError(f"compile: {step.op.name} gave {shape} as it was recorded, now {result.shape}")
                 (fixed if slot is None else arrays[slot].reshape(shape))[...] = result
 
         return run

@@ -12,8 +12,6 @@ NumPy to 1e-6 of their norm in float32 and 1e-14 in float64. No floating-point w
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from operator import is_
@@ -28,6 +26,7 @@ from ...nn import activations, objectives, transformations
 from ...optim.optimizer import Optimizer
 from ...primitive import Fused
 from ...scope import current
+from ..backends import native_wanted
 from .paired import Kept, Kernels
 from .updating import Ready, Step
 
@@ -97,7 +96,7 @@ class Pair:
 
     def _due(self, key: Any, size: int) -> bool:
         """Are kernels to be made? Of what gives other bits than NumPy at the first call or never: a run that is
-        resumed, or repeated, is to give the same numbers again. None for a call that only looks what would happen."""
+        resumed, or repeated, is to give the same numbers again. Calls with `replaying` on only try things out."""
         if current().replaying:
             return False
         if self.op not in EXACT:
@@ -171,8 +170,8 @@ def _refused(name: str, error: Exception) -> None:
 
 
 def install() -> None:
-    """Fill the slots of `Fused` and `Optimizer`, if llvmlite is installed and TINYGRAD_DL_NATIVE is not 0."""
-    if importlib.util.find_spec("llvmlite") is None or os.environ.get("TINYGRAD_DL_NATIVE") == "0":
+    """Fill the slots of `Fused` and `Optimizer`, if llvmlite is installed and not switched off."""
+    if not native_wanted():
         return
     for op, worth in WORTH.items():
         pair = Pair(op, worth)

@@ -245,16 +245,6 @@ class Code:
     def sqrt(self, lanes: Lanes, a: Operand) -> str:
         return self.intrinsic("sqrt", lanes, a)
 
-    def floor(self, lanes: Lanes, a: Operand) -> str:
-        return self.intrinsic("floor", lanes, a)
-
-    def trunc(self, lanes: Lanes, a: Operand) -> str:
-        return self.intrinsic("trunc", lanes, a)
-
-    def rint(self, lanes: Lanes, a: Operand) -> str:
-        """The nearest integer, halves to even."""
-        return self.intrinsic("rint", lanes, a)
-
     def fabs(self, lanes: Lanes, a: Operand) -> str:
         return self.intrinsic("fabs", lanes, a)
 

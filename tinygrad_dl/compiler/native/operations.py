@@ -30,7 +30,7 @@ _COMPARISONS = {"less": "lt", "less_equal": "le", "greater": "gt", "greater_equa
 _ARITHMETIC = {"add": "add", "subtract": "sub", "multiply": "mul"}
 _BITWISE = {"logical_and": "and", "logical_or": "or", "logical_xor": "xor"}
 _BITWISE |= {"bitwise_and": "and", "bitwise_or": "or", "bitwise_xor": "xor"}
-_ROUNDING = {"floor": "floor", "ceil": "ceil", "trunc": "trunc", "rint": "rint"}
+_ROUNDING = ("floor", "ceil", "trunc", "rint")
 _OF_FLOATS = (*FUNCTIONS, "reciprocal")
 
 
@@ -271,7 +271,7 @@ def _complement(code: Code, x: Register, args: Sequence[str], name: str) -> str:
 
 
 def _round(code: Code, x: Register, args: Sequence[str], name: str) -> str:
-    return code.intrinsic(_ROUNDING[name], x.lanes, args[0]) if x.lanes.floating else args[0]
+    return code.intrinsic(name, x.lanes, args[0]) if x.lanes.floating else args[0]
 
 
 def _sqrt(code: Code, x: Register, args: Sequence[str], name: str) -> str:

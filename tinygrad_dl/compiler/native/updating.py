@@ -22,7 +22,8 @@ from ...scope import written_to
 from ..actions import Actions, Optimize
 from ..backends import builder
 from ..feeds import Changed, Gradient, Held, Slot
-from ..passes import is_elementwise, simplify
+from ..layout import is_elementwise
+from ..passes import simplify
 from ..program import Array, Instruction, Program, Value
 from ..tape import Tape
 

@@ -1,4 +1,4 @@
-"""The documentation: `python -m sphinx -W -b html docs build/docs` (extra `docs`). Nothing is fetched from the web."""
+"""The documentation: `python -m sphinx -W -b html docs pages` (extra `docs`). Nothing is fetched from the web."""
 
 import os
 import sys

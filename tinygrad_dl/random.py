@@ -80,7 +80,10 @@ def _source(draw: F) -> F:
 def uniform(
     low: float = 0.0, high: float = 1.0, shape: Shape = (), dtype: Any = np.float32, rng: Source = None
 ) -> Tensor:
-    """Uniform draws from [low, high), a Tensor of the shape and dtype."""
+    """Uniform draws from [low, high), a Tensor of the shape, by default one number, and dtype.
+
+    rng: a generator or a seed in place of the current generator. Raises ValueError for low > high, TypeError for
+    another rng."""
     if not low <= high:
         raise ValueError(f"uniform: expected low <= high, got {low} and {high}")
     return wrap(np.asarray(generator(rng).uniform(low, high, shape)).astype(dtype))
@@ -90,7 +93,9 @@ def uniform(
 def normal(
     mean: float = 0.0, std: float = 1.0, shape: Shape = (), dtype: Any = np.float32, rng: Source = None
 ) -> Tensor:
-    """Draws from the normal distribution, a Tensor of the shape and dtype."""
+    """Draws from the normal distribution, a Tensor of the shape, by default one number, and dtype.
+
+    rng: as in `uniform`. Raises ValueError for std < 0."""
     if not std >= 0:
         raise ValueError(f"normal: expected std >= 0, got {std}")
     return wrap(np.asarray(generator(rng).normal(mean, std, shape)).astype(dtype))
@@ -98,7 +103,9 @@ def normal(
 
 @_source
 def bernoulli(p: float = 0.5, shape: Shape = (), dtype: Any = np.float32, rng: Source = None) -> Tensor:
-    """Ones with probability p, zeros otherwise, a Tensor of the shape and dtype."""
+    """Ones with probability p, zeros otherwise, a Tensor of the shape, by default one number, and dtype.
+
+    rng: as in `uniform`. Raises ValueError for p outside [0, 1]."""
     if not 0 <= p <= 1:
         raise ValueError(f"bernoulli: expected 0 <= p <= 1, got {p}")
     return wrap(np.asarray(generator(rng).random(shape) < p).astype(dtype))
@@ -106,7 +113,7 @@ def bernoulli(p: float = 0.5, shape: Shape = (), dtype: Any = np.float32, rng: S
 
 @_source
 def permutation(n: int, rng: Source = None) -> Tensor:
-    """The integers 0 to n - 1 in random order, an int64 Tensor."""
+    """The integers 0 to n - 1 in random order, an int64 Tensor (n,). rng: as in `uniform`."""
     return wrap(generator(rng).permutation(n).astype(np.int64))
 
 

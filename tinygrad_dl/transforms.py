@@ -35,6 +35,8 @@ def gradients(
     retain_graph: keep what the graph saved, to run it again; default: `create_graph`.
     create_graph: record the computation of the gradients, for higher derivatives.
     allow_unused: give None for an input that the outputs do not depend on, instead of a RuntimeError.
+    Raises TypeError for what is no Tensor, ValueError for another number or shape of gradients, RuntimeError for an
+    input that requires no grad and for a graph that a backward has consumed.
     """
     ys, xs = (_tensors(given) for given in (outputs, inputs))
     for kind, given in (("outputs", ys), ("inputs", xs)):
@@ -174,7 +176,9 @@ def grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -
 
 
 def vjp(f: Function, *primals: Any) -> tuple[Tensor, Callable[[Any], tuple[Tensor, ...]]]:
-    """`(y, pull)` where y = f(*primals) and `pull(v)` gives vᵀJ, one Tensor per primal; v has y's shape."""
+    """`(y, pull)` where y = f(*primals) and `pull(v)` gives vᵀJ, one Tensor per primal; v has y's shape.
+
+    Raises TypeError for primals that are not floating, and if f returns anything but one Tensor."""
     inputs = [_input(x, "vjp") for x in primals]
     recording = current().recording
     with enable_grad():
@@ -194,7 +198,8 @@ def vjp(f: Function, *primals: Any) -> tuple[Tensor, Callable[[Any], tuple[Tenso
 def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Tensor, Tensor]:
     """`(y, Jv)`: the value and the derivative in the direction of the tangents, one per primal, of its shape.
 
-    By two reverse passes: vᵀJ is linear in v, and its transpose is Jv."""
+    By two reverse passes: vᵀJ is linear in v, and its transpose is Jv (Townsend 2017, A new trick for calculating
+    Jacobian vector products). Raises TypeError and ValueError for tangents of another number or shape."""
     inputs = [_input(x, "jvp") for x in _sequence("jvp", primals)]
     _match("jvp", inputs, tangents)
     with enable_grad():
@@ -214,7 +219,8 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[T
 def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Tensor, Any]:
     """`(y, Hv)`: the value of a function with a one-element result and its Hessian times the tangents.
 
-    Hv is one Tensor for one primal, otherwise a tuple, one per primal."""
+    Hv is one Tensor for one primal, otherwise a tuple, one per primal. Raises TypeError if the result has more
+    elements, TypeError and ValueError for tangents of another number or shape."""
     inputs = [_input(x, "hvp") for x in _sequence("hvp", primals)]
     _match("hvp", inputs, tangents)
     with enable_grad():
@@ -284,7 +290,9 @@ def _match(who: str, primals: Sequence[Tensor], tangents: Sequence[Any]) -> None
 
 
 def jacobian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
-    """A function that gives the Jacobian of f, of shape `y.shape + x.shape`, one per argument in argnums."""
+    """A function that gives the Jacobian of f, of shape `y.shape + x.shape`, one per argument in argnums.
+
+    By a reverse pass for each element of y. Raises TypeError for arguments that are not floating arrays."""
 
     def matrix(*args: Any, **kwargs: Any) -> Any:
         numbers = _numbers("jacobian", argnums, len(args))

@@ -36,7 +36,7 @@ def _check(who: str, x: Any, target: Any, reduction: str) -> None:
 
 
 def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
-    """(input - target)², reduced."""
+    """(input - target)², reduced; ValueError for unequal shapes, as of the next two."""
     _check("mse_loss", input, target, reduction)
     return _reduce(np.square(np.subtract(input, target)), reduction)
 

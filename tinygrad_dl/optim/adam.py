@@ -133,7 +133,9 @@ class NAdam(Optimizer):
 
 
 class RAdam(Optimizer):
-    """Adam that waits until its variance can be estimated (Liu et al. 2019, algorithm 2)."""
+    """Adam that waits until its variance can be estimated (Liu et al. 2019, algorithm 2): as Adam, times
+    √((ρₜ-4)(ρₜ-2)ρ / ((ρ-4)(ρ-2)ρₜ)) where ρ = 2/(1-β₂) - 1 and ρₜ = ρ - 2tβ₂ᵗ/(1-β₂ᵗ) is above 5; until then along
+    the mean alone."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Learning-rate schedules: each sets `lr` in the optimizer's groups from the count of its own steps.
 
 Call `.step()` once per epoch or per batch, after the optimizer's. PyTorch's names, arguments and numbers; the
-last two are the course notes'. α₀ is a group's rate when the schedule is made.
+last two are those of Ng's deep learning course. α₀ is a group's rate when the schedule is made.
 """
 
 from __future__ import annotations
@@ -264,7 +264,7 @@ class InverseTimeLR(Schedule):
 
 
 class InverseSqrtLR(Schedule):
-    """k / √(count + 1) · α₀: the notes' k / √epoch with epochs from 1, since it is infinite at 0."""
+    """k / √(count + 1) · α₀: that course's k / √epoch with epochs from 1, since it is infinite at 0."""
 
     def __init__(self, optimizer: Optimizer, k: float = 1.0) -> None:
         self.k = k

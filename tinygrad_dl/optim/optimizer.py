@@ -200,22 +200,7 @@ class Optimizer:
                 f"{self._name}.load_state_dict: expected no options but {', '.join(self.defaults)}, got "
                 f"{', '.join(sorted(unknown))}; the state is another optimizer's"
             )
-        params = [p for g in self.param_groups for p in g["params"]]
-        numbers = [n for g in saved for n in g["params"]]
-        state: dict[Tensor, dict[str, Any]] = {}
-        for number, p in zip(numbers, params, strict=True):
-            kept = state_dict["state"].get(number, state_dict["state"].get(str(number)))
-            if kept is None:
-                continue
-            state[p] = {"step": np.asarray(1)}  # PyTorch's SGD counts none
-            for key, value in kept.items():
-                array = np.asarray(value.data if isinstance(value, Tensor) else value)
-                if value is None:  # as PyTorch has it where there is no momentum
-                    continue
-                if array.shape not in ((), p.shape):
-                    where = f"{self._name}.load_state_dict: {key} of parameter {number}"
-                    raise ValueError(f"{where}: expected {p.shape}, got {array.shape}")
-                state[p][key] = array
+        state = self._read_state(state_dict)
         groups = [{**old, **new, "params": old["params"]} for old, new in zip(self.param_groups, saved, strict=True)]
         for group in groups:
             for p in filter(state.__contains__, group["params"]):
@@ -231,6 +216,26 @@ class Optimizer:
                 state[p]["step"] = int(state[p]["step"])
             self.check({k: group[k] for k in self.defaults})
         self.param_groups, self.state = groups, state
+
+    def _read_state(self, state_dict: dict[str, Any]) -> dict[Tensor, dict[str, Any]]:
+        """What is kept of each parameter, as arrays."""
+        params = [p for g in self.param_groups for p in g["params"]]
+        numbers = [n for g in state_dict["param_groups"] for n in g["params"]]
+        state: dict[Tensor, dict[str, Any]] = {}
+        for number, p in zip(numbers, params, strict=True):
+            kept = state_dict["state"].get(number, state_dict["state"].get(str(number)))
+            if kept is None:
+                continue
+            state[p] = {"step": np.asarray(1)}  # PyTorch's SGD counts none
+            for key, value in kept.items():
+                array = np.asarray(value.data if isinstance(value, Tensor) else value)
+                if value is None:  # as PyTorch has it where there is no momentum
+                    continue
+                if array.shape not in ((), p.shape):
+                    where = f"{self._name}.load_state_dict: {key} of parameter {number}"
+                    raise ValueError(f"{where}: expected {p.shape}, got {array.shape}")
+                state[p][key] = array
+        return state
 
     def __repr__(self) -> str:
         lines = []

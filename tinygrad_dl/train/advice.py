@@ -232,7 +232,7 @@ _DEPTH = "initialisation that suits the activation (He for ReLU, Xavier for tanh
 _REGULARISE = "more data, weight decay, dropout, early stopping, or a smaller model"
 
 # thresholds: an update of about a thousandth of the weights is usual (Karpathy, CS231n notes: Ratio of
-# weights:updates); the readings of gaps and levels are the course notes' on bias and variance
+# weights:updates); the readings of gaps and levels are those of Ng, Machine Learning Yearning, on bias and variance
 RULES = (
     Rule("diverging", _not_finite, "{where}", f"{_RATE}; clipping; normalised inputs"),
     Rule("diverging", _rising, "the training loss rose from {lowest:.3g} after epoch {at} to {last:.3g} after {epochs}",

@@ -20,6 +20,14 @@ def record(f, arrays):
     return tape.program(results)[0], [y.data for y in results]
 
 
+def ones(n=3):
+    return np.ones(n, np.float32)
+
+
+def values(t):
+    return t.numpy().tolist()
+
+
 def training_step(model, optimizer):
     """One step of descent on the cross-entropy, to be compiled."""
 

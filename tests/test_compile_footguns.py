@@ -9,19 +9,12 @@ import time
 
 import numpy as np
 import pytest
+from programs import ones, values
 
 import tinygrad_dl as tg
 from tinygrad_dl import nn, optim
 
 SCALE = 2.0
-
-
-def ones(n=3):
-    return np.ones(n, np.float32)
-
-
-def values(t):
-    return t.numpy().tolist()
 
 
 def test_python_numbers_are_seen_as_arguments():

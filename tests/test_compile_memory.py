@@ -4,17 +4,10 @@ import weakref
 
 import numpy as np
 import pytest
+from programs import ones, values
 
 import tinygrad_dl as tg
 from tinygrad_dl import nn
-
-
-def ones(n=3):
-    return np.ones(n, np.float32)
-
-
-def values(t):
-    return t.numpy().tolist()
 
 
 def test_results_are_not_reused():

@@ -40,7 +40,6 @@ class Tensor(Conversions):
     """
 
     __slots__ = ()
-    is_state = False  # of Parameters and Buffers: never re-pointed, only assigned
 
     def __init__(self, data: Any, dtype: Any = None, requires_grad: bool = False, name: str | None = None) -> None:
         tape = taping()
@@ -81,6 +80,11 @@ class Tensor(Conversions):
     def is_leaf(self) -> bool:
         """Was it made by the user, rather than by a recorded operation?"""
         return self.node is None or type(self.node) is Leaf
+
+    @property
+    def is_state(self) -> bool:
+        """Is it a parameter, a buffer or a leaf that requires grad, which is only assigned, never re-pointed?"""
+        return type(self.node) is Leaf
 
     @property
     def requires_grad(self) -> bool:
@@ -254,8 +258,7 @@ class Tensor(Conversions):
 
     def _update(self, result: Callable[[], Tensor], form: str) -> Self:
         """`t -= v` and `t[i] = v`: `assign` on state, a new value behind this handle on anything else."""
-        state = self.is_state or type(self.node) is Leaf
-        if state and current().recording:
+        if self.is_state and current().recording:
             kind = type(self).__name__
             raise RuntimeError(
                 f"`{form}` would overwrite a {kind}{_named(self)} while gradients are recorded; write\n"
@@ -268,7 +271,7 @@ class Tensor(Conversions):
             if not np.can_cast(new.dtype, self.dtype, "same_kind"):
                 raise TypeError(f"`{form}`: the result is {new.dtype}, the tensor {self.dtype}; give it a new name")
             new = new.astype(self.dtype)
-        if state:
+        if self.is_state:
             return self.assign(new)
         if (tape := taping()) is not None:
             tape.touch(self)

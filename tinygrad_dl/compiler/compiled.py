@@ -15,6 +15,7 @@ import numpy as np
 from .. import scope
 from .._source import describe
 from ..graph import Handle, Leaf, behind, wrap
+from ..nn.state import is_state
 from ..scope import runs_later, taping, written_to
 from .attributes import attributes
 from .backends import builder
@@ -25,7 +26,7 @@ from .numpy_backend import source
 from .program import Program
 from .reach import Reach
 from .replay import Recorded
-from .structure import Place, is_state, put_together, signature, take_apart
+from .structure import Place, put_together, signature, take_apart
 from .tape import Tape
 from .verify import verified
 

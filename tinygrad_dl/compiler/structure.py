@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from .._source import describe
-from ..graph import Handle, Leaf
+from ..graph import Handle
+from ..nn.state import is_state
 
 
 class Place:
@@ -19,11 +20,6 @@ class Place:
 
     def __init__(self, number: int, raw: bool) -> None:
         self.number, self.raw = number, raw
-
-
-def is_state(value: Any) -> bool:
-    """Is it a tensor with an identity: a parameter, a buffer, a leaf that requires grad?"""
-    return isinstance(value, Handle) and (getattr(value, "is_state", False) or isinstance(value.node, Leaf))
 
 
 def take_apart(tree: Any, arrays: list[Any], stays: Callable[[Any], bool] = is_state) -> Any:

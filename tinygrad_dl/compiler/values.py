@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from ..graph import Handle, Leaf, next_order
+from ..nn.state import is_state
 from .feeds import Gradient, Held, Slot, State
 from .program import Array, Literal, Value, value_of
-from .structure import is_state
 
 
 class Values:

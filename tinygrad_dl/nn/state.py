@@ -55,7 +55,7 @@ def is_buffer(value: Any) -> bool:
 
 
 def is_state(value: Any) -> bool:
-    return is_parameter(value) or is_buffer(value)
+    return isinstance(value, Tensor) and value.is_state
 
 
 def items(value: Any) -> list[tuple[str, Any]]:

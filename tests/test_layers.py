@@ -374,3 +374,20 @@ def test_a_loss_that_was_not_made_is_refused_in_words(loss):
         loss(tg.tensor(X), X)
     with pytest.raises(ValueError, match="must be 'mean', 'sum' or 'none', got 'max'"):
         loss("max")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("gelu", ([1.0, -2.0],)),
+        ("hardmax", ([1.0, 3.0, -2.0],)),
+        ("batch_norm", ([[1.0, 2.0], [2.0, 5.0]], None, None)),
+        ("cross_entropy", ([[1.0, 2.0]], [0])),
+        ("nll_loss", ([[-1.0, -2.0]], [1])),
+        ("binary_cross_entropy_with_logits", ([1.0, -2.0], [0.0, 1.0])),
+    ],
+)
+def test_lists_are_taken_as_arrays(name, arguments):
+    f = getattr(nn.functional, name)
+    arrays = [a if a is None else np.array(a) for a in arguments]
+    np.testing.assert_array_equal(f(*arguments), f(*arrays))

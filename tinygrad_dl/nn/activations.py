@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import ops
 from .._spelling import spelled
+from ..ops._arguments import asarray
 from ..primitive import Primitive, fused, primitive
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ def gelu(x: Any, approximate: str = "none") -> Tensor:
     """x · Φ(x) with the normal distribution function (Hendrycks and Gimpel 2016).
 
     approximate: "none", or "tanh" for the paper's approximation."""
+    x = asarray(x)
     if approximate == "tanh":
         return 0.5 * x * (1 + ops.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * (x * x * x))))
     if approximate != "none":
@@ -223,6 +225,7 @@ def logsumexp(x: Any, axis: int = -1, keepdims: bool = False) -> Tensor:
 @spelled
 def hardmax(x: Any, axis: int = -1) -> Tensor:
     """1 at the first largest element along an axis, 0 elsewhere; no gradient."""
+    x = asarray(x)
     return one_hot(np.argmax(x, axis=axis), x.shape[axis], axis=axis, dtype=x.dtype)
 
 

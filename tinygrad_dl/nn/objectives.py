@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..ops import getitem
+from ..ops._arguments import asarray
 from ..primitive import fused, primitive
 from .activations import check_labels, log_softmax, softplus
 
@@ -69,6 +70,7 @@ def binary_cross_entropy_with_logits(
         shape = np.shape(value)
         if value is not None and any(n not in (1, m) for n, m in zip(shape[::-1], np.shape(input)[::-1], strict=False)):
             raise ValueError(f"{who}: {name} has shape {shape}, which does not fit the input's {np.shape(input)}")
+    input, target = asarray(input), asarray(target)
     positive = target * softplus(-input, threshold=math.inf)
     losses = (positive if pos_weight is None else pos_weight * positive) + (1 - target) * softplus(
         input, threshold=math.inf
@@ -117,7 +119,7 @@ def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -1
     `ignore_index` count nothing; if all are, the mean is NaN. Raises TypeError for labels that are no integers,
     ValueError for a label outside the classes, naming it and its row, and for shapes that do not fit."""
     check_reduction("nll_loss", reduction)
-    target = target if hasattr(target, "dtype") else np.asarray(target)
+    input, target = asarray(input), asarray(target)
     labels, kept, factor = _weigh(input, target, weight, ignore_index)
     axis = _class_axis(input)
     picked = np.take_along_axis(input, np.expand_dims(labels, axis), axis).squeeze(axis)
@@ -187,7 +189,7 @@ def cross_entropy(
     check_reduction("cross_entropy", reduction)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"cross_entropy: expected label_smoothing from 0 to 1, got {label_smoothing}")
-    target = target if hasattr(target, "dtype") else np.asarray(target)
+    logits, target = asarray(logits), asarray(target)
     if target.shape == logits.shape and logits.ndim:
         return _soft_cross_entropy(logits, target, weight, reduction, label_smoothing)
     if target.dtype.kind == "f":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..graph import Handle
+from ..ops._arguments import asarray
 from ..primitive import fused, primitive
 from ..random import Source, bits, key
 from ..scope import no_grad
@@ -153,6 +154,7 @@ def batch_norm(
     momentum: how far they move, a number or a 0-d Tensor.
     Raises ValueError for another number of channels, and in training for one value per channel.
     """
+    x = asarray(x)
     if x.ndim < 2:
         raise ValueError(f"batch_norm: expected an input (N, C) or (N, C, ...), got shape {x.shape}")
     channels = x.shape[1:2]

@@ -31,13 +31,18 @@ def user_frame(frame: FrameType) -> FrameType:
     while True:
         file = frame.f_code.co_filename
         if file not in _OWN_FILES:
-            if not file.startswith((_PACKAGE, _NUMPY)):
+            if not is_own(file):
                 USER_FILES.add(file)
                 return frame
             _OWN_FILES.add(file)
         if frame.f_back is None:  # a thread that begins in this package
             return frame
         frame = frame.f_back
+
+
+def is_own(file: str) -> bool:
+    """Is a file this package's, or NumPy's?"""
+    return file.startswith((_PACKAGE, _NUMPY))
 
 
 def user_line(depth: int = 1) -> Line:

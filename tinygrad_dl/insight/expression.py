@@ -36,8 +36,9 @@ class Expression:
     operands: tuple[str, ...]
 
     def replaced(self, text: str) -> str:
-        """The line with another text in the operation's place."""
-        return (self.before + text + self.after).strip()
+        """The line with another expression in the operation's place."""
+        bare, safe = ((self.before + t + self.after).strip() for t in (text, enclosed(text)))
+        return bare if _meaning(bare) == _meaning(safe) != "" else safe
 
 
 def expression(line: Line | None, op: Primitive) -> Expression | None:
@@ -53,6 +54,23 @@ def expression(line: Line | None, op: Primitive) -> Expression | None:
         return None
     operands = _operands(tree, op)
     return None if operands is None else Expression(before, after, tuple(map(ast.unparse, operands)))
+
+
+def enclosed(text: str) -> str:
+    """An expression in parentheses, unless it holds together without, as a name or a call does."""
+    try:
+        tree = ast.parse(text, mode="eval").body
+    except SyntaxError:
+        return f"({text})"
+    return text if isinstance(tree, ast.Name | ast.Attribute | ast.Call | ast.Subscript) else f"({text})"
+
+
+def _meaning(line: str) -> str:
+    """The same for any two texts of one statement; "" for a part of one."""
+    try:
+        return ast.dump(ast.parse(line))
+    except SyntaxError:
+        return ""
 
 
 def _segment(line: Line) -> tuple[str, str, str] | None:
@@ -76,6 +94,8 @@ def _operands(tree: ast.expr, op: Primitive) -> list[ast.expr] | None:
     function = tree.func
     name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", None)
     if name is None or (name != op.name and ANSWERS.get(getattr(np, name, None)) is not op):
+        return None
+    if any(isinstance(a, ast.Starred) for a in tree.args) or any(k.arg in op.array_names for k in tree.keywords):
         return None
     if isinstance(function, ast.Attribute) and len(tree.args) < op.arity:
         return [function.value, *tree.args]  # a method

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from .._source import describe_line
+from .._source import describe_line, is_own
 from ..graph import Array, Node
+from ..primitive import Primitive
 from .causes import GRADIENTS, VALUES, Cause, Situation, find, words, written
-from .expression import expression
+from .expression import enclosed, expression
 from .history import Index, Operation, Quantity, back_to_inputs, element, pulled, users
 
 LONGEST = 12  # operations of a history that are shown
@@ -104,20 +105,13 @@ class Failure:
         own = names[position] if position < len(names) else f"argument {position}"
         return self.of.operands[position].name or own
 
-    def _texts(self) -> list[str]:
-        """The operands as they stand in the line; where that cannot be read, numbers, or x and y."""
-        if self.text is not None:
-            return list(self.text.operands)
-        pairs = zip(self.of.operands, "xy", strict=False)
-        return [repr(q.array) if isinstance(q.array, int | float) else name for q, name in pairs]
-
     def _numbers(self) -> Iterator[str]:
         for i, (q, at) in enumerate(zip(self.of.operands, self.places, strict=True)):
             if not isinstance(q.array, np.ndarray) or q.array.dtype.kind != "f":
                 continue
             value = q.at(at)
             if value is not None:
-                yield f"{self._name(i)}{_shown(at)} = {value:.6g}"
+                yield f"{enclosed(self._name(i)) if at else self._name(i)}{_shown(at)} = {value:.6g}"
             elif q.array.size:
                 yield f"{self._name(i)} from {q.array.min():.6g} to {q.array.max():.6g}"
         if self.backward and not math.isnan(self.incoming):
@@ -131,11 +125,32 @@ class Failure:
     def situation(self) -> Situation:
         values = [q.at(at) for q, at in zip(self.of.operands, self.places, strict=True)]
         a, b, *_ = [math.nan if v is None else v for v in [*values, None, None]]
-        trail = () if self.backward else islice(back_to_inputs(Quantity(self.of.output, self.of), self.place), 1, 4)
-        fed_by = tuple(q.made_by.op.name for q, _ in trail if q.made_by)
-        y = math.nan if self.backward else float(self.bad[self.index])
-        unused = self.chosen and self.chosen[0]
-        return Situation(self.of.op.name, self.bad.dtype, a, b, y, self.incoming, fed_by, unused)
+        return Situation(
+            self.of.op.name,
+            self.bad.dtype,
+            a,
+            b,
+            math.nan if self.backward else float(self.bad[self.index]),
+            self.incoming,
+            one_b=all(np.size(q.array) == 1 for q in self.of.operands[1:2]),
+            fed_by=tuple(map(_called, self.behind)),
+            of_what=tuple(self._text_of(o) for o in self.behind),
+            axis="".join(map(_axis, self.behind[:1])),
+            unused=self.chosen and self.chosen[0],
+            kernel=_kernel(self.of.op),
+        )
+
+    @cached_property
+    def behind(self) -> list[Operation]:
+        """The operations from which a value came, nearest first."""
+        steps = () if self.backward else islice(back_to_inputs(Quantity(self.of.output, self.of), self.place), 1, 4)
+        return [q.made_by for q, _ in steps if q.made_by is not None]
+
+    def _text_of(self, operation: Operation) -> str:
+        """The first operand of an operation in the function that failed, as it is written there; else x."""
+        here = operation.line is not None and self.of.line is not None and operation.line[0] is self.of.line[0]
+        text = expression(operation.line, operation.op) if here else None
+        return text.operands[0] if text else "x"
 
     @cached_property
     def chosen(self) -> tuple[str, Operation] | None:
@@ -167,9 +182,9 @@ class Failure:
         yield words(self.cause.says, self.situation)
         if self.chosen is not None and self.chosen[1].line is not None:
             yield f"np.where at {describe_line(self.chosen[1].line)}"
-        new = written(self.cause, self.situation, self._texts())
-        if new is not None:
-            yield f"write instead: {self.text.replaced(new) if self.text else new}"
+        new = written(self.cause, self.situation, self.text.operands) if self.text is not None else None
+        if self.text is not None and new is not None:
+            yield f"write instead: {self.text.replaced(new)}"
 
     def _inherited(self, position: int) -> Iterator[str]:
         """An operand was not finite before."""
@@ -208,6 +223,25 @@ def _count(array: Array) -> str:
 
 def _shown(index: Index | None) -> str:
     return f"[{', '.join(map(str, index))}]" if index else ""
+
+
+def _called(operation: Operation) -> str:
+    """An operation's name, or "1 -" if that is what it does."""
+    name, first = operation.op.name, operation.operands[0].array
+    return "1 -" if name == "subtract" and np.size(first) == 1 and np.all(first == 1) else name
+
+
+def _axis(operation: Operation) -> str:
+    """Over what an operation goes, as more arguments of one that takes the last axis if it is not told."""
+    usual = {"axis": -1, "keepdims": False}
+    found = {name: operation.static.get(name, value) for name, value in usual.items()}
+    return "".join(f", {name}={value!r}" for name, value in found.items() if value != usual[name])
+
+
+def _kernel(op: Primitive) -> str | None:
+    """Where an operation's kernel stands, if it is the user's own."""
+    code = getattr(op.kernel, "__code__", None)
+    return None if code is None or is_own(code.co_filename) else describe_line((code, 0))
 
 
 def _step(q: Quantity, index: Index | None) -> str:

@@ -151,6 +151,15 @@ def test_of_some_elements_only_those_are_explained():
     assert f"norm {np.linalg.norm(2 * x.data):.4g}" in str(answer)
 
 
+def test_a_norm_is_taken_in_float64_and_nan_points_to_detect_nan():
+    u = leaf([1e-30, 1e-30])
+    assert "norm 1.414e-40; no element of it is 0" in str(why(u, (u * 1e-30 * 1e-10).sum()))
+    answer = str(why(u, (u * leaf([np.nan, 1])).sum()))
+    assert "has a gradient of which 1 of 2 elements are not finite" in answer
+    assert "detect_nan" in answer
+    assert "norm" not in answer
+
+
 def network():
     tg.seed(0)
     model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
@@ -229,6 +238,52 @@ def test_a_matrix_that_is_transposed_first_and_results_of_several_parts_are_spli
     np.testing.assert_allclose(sum(p.value for p in answer.paths), g.data[1, 1], rtol=1e-3, atol=1e-6)
 
 
+RNG = np.random.default_rng(0)
+DATA, LABELS, MASK = RNG.normal(size=(4, 3)), np.array([0, 1, 2, 0]), np.array([1.0, 1.0, 0.0])
+W, SQUARE, V = (RNG.normal(size=shape) for shape in ((4, 3), (3, 3), (3, 4)))
+CE = nn.functional.cross_entropy
+
+OF_SAMPLES = {  # the loss of some samples, and the weights
+    "a mask over as many rows": (lambda w, i: CE(np.tanh(DATA[i] @ (w * MASK).T) @ V.T, LABELS[i]), W),
+    "tied over time": (lambda w, i: CE(np.tanh(np.tanh(DATA[i] @ w) @ w), LABELS[i]), SQUARE),
+    "tied autoencoder": (lambda w, i: np.square(np.maximum(DATA[i] @ w.T, 0) @ w - DATA[i]).mean(), W),
+    "an embedding": (lambda w, i: CE(np.tanh(w[LABELS[i]]) @ V[:, :3], LABELS[i]), SQUARE),
+    "concatenated": (
+        lambda w, i: CE(np.concatenate([DATA[i], DATA[i] @ w], axis=1) @ np.ones((6, 3)) * DATA[i], LABELS[i]),
+        SQUARE,
+    ),
+    "two heads": (lambda w, i: CE(DATA[i] @ w, LABELS[i]) + np.square(DATA[i] @ w.T).mean(), SQUARE),
+    "the second factor": (lambda w, i: CE(DATA[i] @ W.T @ np.tanh(w), LABELS[i]), W),
+}
+
+
+@pytest.mark.parametrize(("loss", "values"), OF_SAMPLES.values(), ids=OF_SAMPLES)
+def test_samples_are_those_of_the_batch_whatever_the_sizes(loss, values):
+    w = tg.tensor(values, requires_grad=True)
+    answer = why(w, loss(w, slice(None)), (1, 2))
+    alone = [tg.gradients(loss(w, slice(k, k + 1)), w)[0].data[1, 2] / 4 for k in range(4)]
+    np.testing.assert_allclose([part.value for part in answer.samples], alone, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda w: ((DATA @ w).mean(axis=0) * MASK).sum(),  # three rows, of classes
+        lambda w: np.square(w * DATA[:3]).mean(),
+        lambda w: CE((DATA @ w)[::-1], LABELS),
+        lambda w: CE(DATA @ w, LABELS) + np.square(DATA[:2] @ w).mean(),
+        lambda w: CE(DATA @ w, LABELS) + np.square(-DATA @ w).mean(),  # other data
+        lambda w: CE(DATA @ w, LABELS) * np.square(w).sum() + (w * (DATA @ V[:, :3]).sum()).sum(),
+        lambda w: CE((DATA.reshape(2, 2, 3) @ w).reshape(4, 3), LABELS),
+    ],
+)
+def test_where_the_rows_are_not_surely_the_samples_there_is_no_split(loss):
+    w = leaf(SQUARE)
+    answer = why(w, loss(w), (0, 0))
+    assert answer.samples == ()
+    assert "by samples: undecided" in str(answer)
+
+
 def test_very_many_paths_are_told_apart_by_their_first_operation():
     x = leaf([0.5])
     y = x * 1.0
@@ -273,7 +328,11 @@ def test_wrong_calls_are_refused():
         why(x, index=0)
     with pytest.raises(IndexError, match=r"one element of a tensor of shape \(2,\), got 2"):
         why(x, loss, 2)
-    with pytest.raises(ValueError, match="one-element tensor"):
+    with pytest.raises(IndexError, match=r"one element of a tensor of shape \(2,\), got slice\(0, 1, None\)"):
+        why(x, loss, slice(0, 1))
+    with pytest.raises(
+        ValueError, match=r"why: expected a loss of one element, got shape \(2,\); take its sum or mean"
+    ):
         why(x, x * x)
     loss.backward()
     with pytest.raises(RuntimeError, match=r"(?s)a second time.*retain_graph=True"):

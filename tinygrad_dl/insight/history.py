@@ -158,6 +158,28 @@ def quietly(f: Any) -> Any:
         return None
 
 
+def changed(operation: Operation, position: int, mask: Any) -> Any:
+    """The elements of a result that depend on an operand's in the mask, or None if that is not known.
+
+    NaN is put in their place, which spreads wherever the value is used; in the place of whole numbers, others of them.
+    """
+    arrays = [q.array for q in operation.operands]
+    if any(a is None and q.node is not None for a, q in zip(arrays, operation.operands, strict=True)):
+        return None
+
+    def run() -> Any:
+        result = operation.op.kernel(*arrays, **operation.static)
+        return result[operation.result] if isinstance(result, tuple) else result
+
+    before, given = None, np.asarray(arrays[position])
+    other = np.nan
+    if given.dtype.kind != "f":
+        before, other = quietly(run), np.where(given == given.max(), given.min(), given.max())
+    arrays[position] = np.where(mask, other, given)
+    after = quietly(run)
+    return None if after is None else np.isnan(after) if before is None else after != before
+
+
 def pulled(operation: Operation, g: Any, position: int) -> Any:
     """The gradient of one operand for the gradient g of the result, as the operation's own rule gives it, or None."""
     op, static = operation.op, operation.static

@@ -10,7 +10,8 @@ import numpy as np
 
 from .._source import describe_line
 from ..graph import Node
-from .flow import Flow, Link, Use, below, way
+from .batch import Batch
+from .flow import Flow, Link, Use, way
 from .history import Index
 
 MOST = 64  # ways that are told apart; beyond that, only the first operation of each
@@ -50,21 +51,23 @@ def _label(uses: Sequence[Use]) -> str:
     return f"{' > '.join(short)}, first at {describe_line(uses[0].node.line)}"
 
 
-def by_sample(flow: Flow, index: Index) -> list[Part]:
+def by_sample(flow: Flow, index: Index) -> list[Part] | None:
     """A part for each row of the batch: the gradient that comes through that row of the first results that have a row
-    for each sample; and one for what comes through none, such as a penalty. Empty if there are no such rows, or very
-    many ways to them."""
-    n = _samples(flow)
-    ways = list(islice(_to_rows(flow, n), MOST + 1))
-    if len(ways) > MOST or not any(rows for _, rows in ways):
+    for each sample; and one for what comes through none, such as a penalty. Empty if there is no batch; None if it is
+    not certain which rows are the samples', or if very many ways lead to them."""
+    batch = Batch(flow)
+    if not batch.n:
         return []
-    totals, beside = np.zeros(n), 0.0
-    for uses, rows in ways:
+    ways = list(islice(_to_rows(flow, batch), MOST + 1))
+    if not batch.certain or len(ways) > MOST or not all(certain for _, _, certain in ways):
+        return None
+    totals, beside = np.zeros(batch.n), 0.0
+    for uses, rows, _ in ways:
         if not rows:
             beside += float(_along(flow, uses)[index])
             continue
         g = flow.gradient(uses[-1].node)
-        for row in range(n):
+        for row in range(batch.n):
             alone = np.zeros_like(g)
             alone[row] = g[row]
             totals[row] += _along(flow, uses, alone)[index]
@@ -72,33 +75,16 @@ def by_sample(flow: Flow, index: Index) -> list[Part]:
     return [*parts, Part("of no sample", beside)] if beside else parts
 
 
-def _samples(flow: Flow) -> int:
-    """The size of the batch: of the last value before the loss that has axes; 0 if none has."""
-    level: list[Node | None] = [flow.loss.node]
-    while level:
-        shapes = [n.shape for n in level if n is not None and n.shape]
-        if shapes:
-            return shapes[0][0]
-        level = [p for n in level if n is not None for p in below(n)]
-    return 0
-
-
-def _to_rows(flow: Flow, n: int) -> Iterator[tuple[list[Use], bool]]:
-    """The ways from the tensor up to the first results that have a row for each sample: those in which something else
-    than the tensor takes part. Or up to the loss, then with False."""
-    stack: list[tuple[Node, Link, bool]] = [(flow.target, None, False)]
+def _to_rows(flow: Flow, batch: Batch) -> Iterator[tuple[list[Use], bool, bool]]:
+    """The ways from the tensor up to the first results that have a row for each sample. Or up to the loss, then with
+    False. And whether that is certain: the rows must be those of data, and none may have a part in what is beside."""
+    stack: list[tuple[Node, Link, bool]] = [(flow.target, None, True)]
     while stack:
-        node, link, mixed = stack.pop()
-        rows = mixed and node.shape[:1] == (n,)
-        if rows or node is flow.loss.node:
-            yield way(link), rows
-            continue
-        for use in reversed(flow.uses[node]):
-            stack.append((use.node, (use, link), mixed or _joined(flow, use)))
-
-
-def _joined(flow: Flow, use: Use) -> bool:
-    """Does an operation read anything else than what came from the tensor?"""
-    node: Any = use.node if use.node.primitive is not None else use.node.parents[0]
-    others = zip(node.args, node.parents, strict=True)
-    return any(np.ndim(a) > 0 if p is None else p not in flow.nodes for a, p in others)
+        node, link, beside = stack.pop()
+        if node in batch.rows:
+            yield way(link), True, batch.rows[node]
+        elif node is flow.loss.node:
+            yield way(link), False, beside
+        else:
+            for use in reversed(flow.uses[node]):
+                stack.append((use.node, (use, link), beside and batch.beside(use)))

@@ -51,7 +51,7 @@ def why(t: Tensor, loss: Tensor | None = None, index: int | Sequence[int] | None
         or, of a gradient of zero, each operation that stops it and why (dead units, saturation, elements not chosen,
         factors of zero, underflow).
     index: of an element of t, whose gradient is split by the way that it took through the graph (`.paths`) and by the
-        row of the batch (`.samples`).
+        row of the batch (`.samples`), where it is certain which rows those are.
     Nothing changes: no `.grad` is written, and `backward` can still be run.
     Raises TypeError for what is no Tensor, IndexError for an index outside, RuntimeError where backward has freed the
     graph, ValueError for a loss of several elements.
@@ -69,6 +69,8 @@ def why(t: Tensor, loss: Tensor | None = None, index: int | Sequence[int] | None
     if loss.node is None:
         lines = (f"{what} has no gradient, because the loss has none:", *_plain(loss))
         return Answer("none", lines)
+    if loss.size != 1:
+        raise ValueError(f"why: expected a loss of one element, got shape {loss.shape}; take its sum or mean")
     if t.node not in ancestors(loss.node):
         return _unreached(t.node, loss.node, what)
     if t.node is loss.node:
@@ -120,6 +122,7 @@ def _alone(t: Tensor, node: Node, what: str) -> Answer:
     return Answer("none", (*lines, _HINT))
 
 
+_WILD = "  run the step inside `with tg.detect_nan():`, which names the first operation that gives it"
 _HINT = "  pass the loss, before backward is run, for more: tg.why(t, loss)"
 
 
@@ -146,10 +149,13 @@ def _unreached(target: Node, loss: Node, what: str) -> Answer:
 
 
 def _whole(flow: Flow, g: Any, what: str) -> Answer:
+    wild = g.size - int(np.count_nonzero(np.isfinite(g)))
+    if wild:
+        return Answer("nonzero", (f"{what} has a gradient of which {wild} of {g.size} elements are not finite", _WILD))
     zero = g == 0
     count = int(np.count_nonzero(zero))
     if not count:
-        size = float(np.linalg.norm(g))
+        size = float(np.linalg.norm(g.astype(np.float64)))  # squares leave the range of narrower dtypes
         return Answer("nonzero", (f"{what} has a gradient of norm {size:.4g}; no element of it is 0",))
     verdict = "zero" if count == g.size else "partly zero"
     lines = [f"{what} has a gradient of 0 in {count} of {g.size} elements" + _lines_of(zero)]
@@ -169,8 +175,12 @@ def _lines_of(zero: Any) -> str:
 
 
 def _place(t: Tensor, index: int | Sequence[int]) -> Index:
-    place = tuple(whole(i) for i in index) if isinstance(index, Sequence) else (whole(index),)
-    if len(place) != t.ndim or any(not -n <= i < n for i, n in zip(place, t.shape, strict=False)):
+    try:
+        place = [whole(i) for i in (index if isinstance(index, Sequence) else [index])]
+        inside = [-n <= i < n for i, n in zip(place, t.shape, strict=True)]
+    except (TypeError, ValueError):  # no whole numbers, or not one for each axis
+        inside = [False]
+    if not all(inside):
         raise IndexError(f"why: expected an index of one element of a tensor of shape {t.shape}, got {index}")
     return tuple(i % n for i, n in zip(place, t.shape, strict=True))
 
@@ -182,12 +192,14 @@ def _element(flow: Flow, g: Any, place: Index, what: str) -> Answer:
     shown = f"[{', '.join(map(str, place))}]" if place else ""
     lines = [f"{what} has the gradient {value:.6g} at {shown or 'its one element'}"]
     lines += _table("ways through the graph", paths)
-    lines += _table("samples", samples)
+    lines += _table("samples", samples or [])
+    if samples is None:
+        lines.append("  by samples: undecided; it is not certain which rows of the values on the way are a sample's")
     if value == 0:
         zero = np.zeros(g.shape, bool)
         zero[place] = True
         lines += [f"  {line}" for line in reasons(flow, zero)]
-    return Answer("nonzero" if value else "zero", tuple(lines), tuple(paths), tuple(samples))
+    return Answer("nonzero" if value else "zero", tuple(lines), tuple(paths), tuple(samples or ()))
 
 
 def _table(title: str, parts: list[Part]) -> Iterator[str]:

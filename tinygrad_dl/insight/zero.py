@@ -1,6 +1,6 @@
 """Why a gradient is zero: where on its way, and by which operation, it is stopped.
 
-Which results an element reaches is found by putting NaN in its place: NaN spreads wherever the value is used.
+Which results an element reaches is found by changing it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from .._source import describe_line
 from ..graph import Array, Node
 from .flow import Flow, Use
-from .history import Operation, Quantity, pulled, quietly
+from .history import Operation, Quantity, changed, pulled
 
 FLAT = "floor ceil trunc rint round sign floor_divide heaviside fix"
 SATURATED = "sigmoid tanh softmax erf log_softmax"
@@ -30,7 +30,7 @@ def reasons(flow: Flow, zero: Array) -> list[str]:
         if mask is None:
             continue
         for use in flow.uses[node]:
-            g, onward = flow.gradient(use.node), _reached(flow.operation(use.node), use.position, mask)
+            g, onward = flow.gradient(use.node), changed(flow.operation(use.node), use.position, mask)
             if onward is None:
                 continue
             if not onward.any():
@@ -41,17 +41,6 @@ def reasons(flow: Flow, zero: Array) -> list[str]:
             if stopped.any():
                 reached[use.node] = reached[use.node] | stopped if use.node in reached else stopped
     return [found[n] for n in sorted(found, key=lambda n: n.order)] or ["which operation stops it is not known"]
-
-
-def _reached(operation: Operation, position: int, mask: Array) -> Array | None:
-    """The elements of a result that depend on the operand's in the mask."""
-    arrays = [q.array for q in operation.operands]
-    if any(a is None and q.node is not None for a, q in zip(arrays, operation.operands, strict=True)):
-        return None
-    arrays[position] = np.where(mask, np.nan, arrays[position])
-    result = quietly(lambda: operation.op.kernel(*arrays, **operation.static))
-    result = result[operation.result] if isinstance(result, tuple) else result
-    return None if result is None else np.isnan(result)
 
 
 def _place(node: Node) -> str:

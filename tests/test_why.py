@@ -86,6 +86,36 @@ def test_the_program_text_tells_why_a_value_has_no_gradient(code, reason, tmp_pa
     assert reason in str(answer)
 
 
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("((w * 3).astype(int) * v).sum()", "reads (w * 3).astype(int), without gradient\n    integers and booleans"),
+        ("((w > 1.5) * v).sum()", "reads w > 1.5, without gradient\n    a comparison has no derivative"),
+        ("v[np.argmax(w)]", "getitem at user.py:1, in <module>: loss = v[np.argmax(w)] reads np.argmax(w), without"),
+        ("v[:np.argmax(w)].sum()", "reads np.argmax(w), without gradient\n    an index has no derivative"),
+        ("(v * w.sum().item()).sum()", "reads w.sum().item(), without gradient\n    `.item()` gives a plain number"),
+        ("np.clip(v, 0, max=w.sum().item()).sum()", "clip at user.py:1"),
+        ("tg.tensor((w**2).detach().numpy(), requires_grad=True).sum()", "has the values of (w ** 2).detach().numpy()"),
+    ],
+)
+def test_whole_numbers_indices_numbers_and_new_leaves_are_cuts_too(code, says, tmp_path):
+    file = tmp_path / "user.py"
+    file.write_text(f"loss = {code}\n")
+    names = {"np": np, "tg": tg, "w": leaf([1, 2], "w"), "v": leaf([3, 4])}
+    exec(compile(file.read_text(), str(file), "exec"), names)
+    answer = str(why(names["w"], names["loss"]))
+    assert says in answer
+    assert "never used" not in answer
+
+
+def test_labels_are_no_cut():
+    w, x = leaf([1.0]), leaf([[1, 2], [3, 4]])
+    labels = np.array([0, 1])
+    answer = str(why(w, nn.functional.cross_entropy(x, labels)))
+    assert "labels, without" not in answer
+    assert "never used in the loss's graph, or was cut off before it" in answer
+
+
 def test_a_frozen_parameter_says_so():
     model = nn.Linear(2, 2)
     model.requires_grad_(False)

@@ -44,7 +44,7 @@ class Batch:
         """The values whose rows go one by one into those of the last, and the memory of the data among them."""
         operands: dict[Node, list[Node]] = {}
         data: set[Any] = set()
-        plain: set[Node] = set()  # whose rows have a part of the data among their operands
+        plain: set[Node] = set()  # whose operations read data themselves
         waiting = [last]
         while waiting:
             node = waiting.pop()

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from .._source import describe, describe_line, line_number
-from ..graph import Handle, Node, Output
-from .expression import expression
+from ..graph import Handle, Leaf, Node, Output
+from .expression import arguments, expression
 from .flow import ancestors
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -53,17 +53,48 @@ class Cut:
 
 
 def cuts(loss: Node, target: Node) -> list[Cut]:
-    """The floating values without gradient that a loss's graph reads, those that depend on the target first."""
+    """The values without gradient that a loss's graph reads: floating arrays, those that depend on the target first;
+    and whatever else the program's text says was cut off: integers, numbers, indices, values of new leaves."""
     found: dict[tuple[Any, ...], Cut] = {}
     recorded = _recorded()
     for node in sorted(ancestors(loss), key=lambda n: n.order):
         if node.primitive is None:
+            for cut in _in_leaf(node) if isinstance(node, Leaf) and node is not target else ():
+                found.setdefault((node.line, cut), cut)
             continue
         for i, (arg, parent) in enumerate(zip(node.args, node.parents, strict=True)):
             place = node.line, node.primitive, i
-            if parent is None and isinstance(arg, np.ndarray) and arg.dtype.kind == "f" and place not in found:
+            if parent is None and _floats(arg) and place not in found:
                 found[place] = _cut(node, i, arg, recorded.get(_memory(arg)), target)
+        for cut in _told(node):
+            found.setdefault((node.line, cut), cut)
     return sorted(found.values(), key=lambda cut: not cut.leads)
+
+
+def _floats(arg: Any) -> bool:
+    return isinstance(arg, np.ndarray) and arg.dtype.kind == "f"
+
+
+def _told(node: Node) -> Iterator[Cut]:
+    """What else than floating arrays an operation read, if the text says that it was cut off."""
+    op: Any = node.primitive
+    text = expression(node.line, op)
+    if text is None:
+        return
+    known = zip(text.operands, node.args, node.parents, strict=False)
+    cut = [t for t, arg, parent in known if parent is None and not _floats(arg)]
+    for t in [*cut, *text.operands[len(node.args) :], *text.options]:
+        lines, reason = origin(node.code, line_number(*node.line), t)
+        if reason is not None:
+            yield Cut("\n    ".join([f"{op.name} at {describe_line(node.line)} reads {t}, without gradient", *lines]))
+
+
+def _in_leaf(leaf: Leaf) -> Iterator[Cut]:
+    """What a leaf was made from, if the text says that it was taken off a graph."""
+    for text in arguments(leaf.line):
+        lines, reason = origin(leaf.code, line_number(*leaf.line), text)
+        if reason in _OFF.values():
+            yield Cut("\n    ".join([f"the leaf made at {describe_line(leaf.line)} has the values of {text}", *lines]))
 
 
 def _cut(node: Node, position: int, array: Any, twin: Node | None, target: Node) -> Cut:
@@ -78,8 +109,7 @@ def _cut(node: Node, position: int, array: Any, twin: Node | None, target: Node)
         what = f"the result of {maker.primitive.name}" if maker.primitive is not None else "the leaf made"
         lines.append(f"these are the values of {what} at {describe_line(twin.line)}, taken off the graph")
     if text and position < len(text.operands):
-        code, _ = node.line
-        lines += origin(code, line_number(*node.line), text.operands[position])
+        lines += origin(node.code, line_number(*node.line), text.operands[position])[0]
     if op.vjps and op.vjps[min(position, len(op.vjps) - 1)] is None:
         lines.append(f"{op.name} has no derivative in this argument")
     return Cut("\n    ".join(lines), leads)
@@ -95,29 +125,30 @@ def _memory(array: Any) -> tuple[Any, ...]:
     return array.__array_interface__["data"][0], array.shape, array.strides, array.dtype
 
 
-def origin(code: CodeType, number: int, text: str) -> Iterator[str]:
-    """What the program's text says of how an expression on a line got its value, and why that has no gradient."""
+def origin(code: CodeType, number: int, text: str) -> tuple[list[str], str | None]:
+    """What the program's text says of how an expression on a line got its value, and why that has no gradient: the last
+    of the lines, if it tells."""
     tree = _parsed(code.co_filename)
     if tree is None:
-        return
+        return [], None
     expr = ast.parse(text, mode="eval").body
     own = _reason(expr)
     if own is not None:
-        yield own
-        return
-    if not isinstance(expr, ast.Name):
-        return
+        return [own], own
+    if not isinstance(expr, ast.Name) or (code.co_name == "<lambda>" and expr.id in code.co_varnames):
+        return [], None
     found = _assignment(tree, number, expr.id)
     if found is None:
-        return
+        return [], None
     statement, guarded = found
     line = linecache.getline(code.co_filename, statement.lineno).strip()
-    yield f"{expr.id} was set on line {statement.lineno}: {line}"
+    lines = [f"{expr.id} was set on line {statement.lineno}: {line}"]
     reason = "it was computed under no_grad" if guarded else _reason(statement.value)
     if reason is not None:
-        yield reason
-    elif isinstance(statement.value, ast.Call):
-        yield "what was called there gave it back without gradient"
+        lines.append(reason)
+    elif isinstance(statement.value, ast.Call) and not _literal(statement.value):
+        lines.append("what was called there gave it back without gradient")
+    return lines, reason
 
 
 def _parsed(filename: str) -> ast.Module | None:
@@ -158,10 +189,15 @@ def _reason(tree: ast.expr) -> str | None:
         name = _called(node)
         if name == "astype" and any(kind in ast.unparse(node) for kind in ("int", "bool")):
             return "integers and booleans have no gradient"
-        if name in _ENDS:
+        if name in _ENDS and not _literal(node):
             return _ENDS[name]
     calls = (_called(node) for node in ast.walk(tree) if isinstance(node, ast.Call))
     return next((_OFF[name] for name in calls if name in _OFF), None)
+
+
+def _literal(call: ast.Call) -> bool:
+    """Is it given nothing but numbers and the like?"""
+    return bool(call.args) and all(not isinstance(n, ast.Name | ast.Call) for a in call.args for n in ast.walk(a))
 
 
 def _last_calls(tree: ast.expr) -> Iterator[ast.Call]:

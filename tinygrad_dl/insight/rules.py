@@ -124,7 +124,7 @@ RULES = (
          "make the optimizer after the model, and anew when a layer is replaced"),
     Rule("gradients accumulated", wiring.accumulated,
          "before the step, .grad has the norm {old:.3g} (steps taken: {steps}), while this batch's own gradient has "
-         "{new:.3g}: unless the last step has lowered it as much, several backward passes have added up",
+         "{new:.3g}: several backward passes have added up",
          "optimizer.zero_grad() before every loss.backward()"),
     Rule("batch norm on a tiny batch", wiring.tiny_batches,
          "its statistics come from {values} values per channel; the variance is uncertain by {error:.0%}",

@@ -19,7 +19,7 @@ Found = Iterator[tuple[Node | None, Figures]]
 
 SHOWN = 4  # names in a list
 FEW = 8  # values per channel: the relative error of a variance of n values is √(2 / (n - 1)), 0.53 for 8
-REPEATED, ACCUMULATED = 1.8, 10.0  # how many times a batch's gradient may be another's, before and amid training
+REPEATED = 1.8  # how many times a batch's gradient may be another's, before training; later no number of times is odd
 
 
 def listed(names: Iterable[str]) -> str:
@@ -150,9 +150,12 @@ def foreign(r: Rehearsal) -> Found:
 
 
 def accumulated(r: Rehearsal) -> Found:
+    """Gradients that have outlived two steps: one is no sign, for in a GAN the other network's pass adds to them before
+    they are cleared."""
     pairs = [(p.grad.data, r.gradients[p.node]) for p in r.held if p.grad is not None and p.node in r.gradients]
     old, new = (float(np.sqrt(sum(np.vdot(pair[i], pair[i]) for pair in pairs))) for i in (0, 1))
-    if old > (ACCUMULATED if r.steps else REPEATED) * new > 0:
+    carried = any(p.grad is not None and p.node.carried > 1 for p in r.held if isinstance(p.node, Leaf))
+    if carried or (not r.steps and old > REPEATED * new > 0):
         yield None, {"old": old, "new": new, "steps": r.steps}
 
 

@@ -213,6 +213,7 @@ class Busy(nn.Module):
         self.drop, self.out = nn.Dropout(0.2), nn.Linear(32, 5)
         self.count, self.seen, self.sizes = nn.Buffer(0), [1], {"last": 7}
         self.unused, self.calls = nn.Parameter(np.ones(3)), 0
+        self.rows, self.nested, self.met = np.zeros(()), (np.zeros(2), {1: np.zeros(1)}), {0}
 
     def forward(self, x):
         self.calls += 1
@@ -220,6 +221,10 @@ class Busy(nn.Module):
         self.unused.assign(self.unused.detach() * 2)
         self.seen.append(len(x))
         self.sizes["last"] = x.shape
+        self.rows += len(x)
+        self.nested[0][1] += 1
+        self.nested[1][1] += 1
+        self.met.add(len(self.met))
         self.out.training = not self.out.training
         self.latest = self.drop(self.body(x))
         return self.out(self.latest)
@@ -235,7 +240,7 @@ def state(model, optimizer):
         "attributes": [sorted(vars(m)) for m in model.modules()],
         "generators": [random.state(), model.body[3].rng.bit_generator.state],
         "optimizer": repr(optimizer.state_dict()),
-        "own": (model.calls, copy.copy(model.seen), dict(model.sizes)),
+        "own": copy.deepcopy((model.calls, model.seen, model.sizes, repr((model.rows, model.nested)), model.met)),
     }
 
 

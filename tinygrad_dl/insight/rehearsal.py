@@ -14,13 +14,13 @@ from .._tensor import Tensor
 from ..autodiff import propagate
 from ..graph import Array, Leaf, Node, Output, next_order
 from ..nn.module import Module
-from ..nn.state import walk
 from ..optim.optimizer import Optimizer
 from ..random import generator
 from ..scope import watched_by, within
 from .flow import ancestors, below
 from .history import Recorded
 
+_CHANGEABLE = (Module, Tensor, list, dict, set, np.ndarray, np.random.Generator)
 MOVING = {"reshape", "transpose", "swapaxes", "moveaxis", "squeeze", "expand_dims", "ravel", "astype", "copy"}
 
 
@@ -163,10 +163,9 @@ def _product(node: Node) -> Product | None:
 @contextmanager
 def untouched(parts: Iterable[Any], tensors: Iterable[Tensor]) -> Iterator[None]:
     """Leave modules, with all that they hold, and tensors as they are, whatever happens inside: values, gradients,
-    modes, attributes, lists and dicts, random generators."""
-    kinds = (Module, Tensor, list, dict, np.random.Generator)
-    found = [v for part in parts if isinstance(part, Module) for _, v in walk(part, lambda v: isinstance(v, kinds))]
-    before = [(part, _contents(part)) for part in [*found, *tensors]]
+    modes, attributes, arrays, lists, dicts and sets, random generators."""
+    modules = [part for part in parts if isinstance(part, Module)]
+    before = [(part, _contents(part)) for part in [*_changeable(modules), *tensors]]
     try:
         yield
     finally:
@@ -174,17 +173,36 @@ def untouched(parts: Iterable[Any], tensors: Iterable[Tensor]) -> Iterator[None]
             _put_back(part, contents)
 
 
+def _changeable(roots: Iterable[Any]) -> list[Any]:
+    """All that modules hold, at any depth, which can be changed in place."""
+    found: dict[int, Any] = {}
+    waiting = list(roots)
+    while waiting:
+        part = waiting.pop()
+        if id(part) in found or not isinstance(part, (*_CHANGEABLE, tuple)):
+            continue
+        found[id(part)] = part
+        inside = vars(part) if isinstance(part, Module) else part
+        waiting += inside.values() if isinstance(inside, dict) else inside if isinstance(inside, list | tuple) else ()
+    return [part for part in found.values() if isinstance(part, _CHANGEABLE)]
+
+
 def _contents(part: Any) -> Any:
+    if isinstance(part, np.ndarray):
+        return part.copy()
     if isinstance(part, np.random.Generator):
         return part.bit_generator.state
     if isinstance(part, Tensor):
         leaf = part.node if isinstance(part.node, Leaf) else None
         return part.data, part.node, part._grad, leaf and (leaf.stamp, leaf.written, leaf.output)
-    return copy.copy(part if isinstance(part, list | dict) else vars(part))
+    return copy.copy(part if isinstance(part, list | dict | set) else vars(part))
 
 
 def _put_back(part: Any, contents: Any) -> None:
-    if isinstance(part, np.random.Generator):
+    if isinstance(part, np.ndarray):
+        if part.flags.writeable:
+            part[...] = contents
+    elif isinstance(part, np.random.Generator):
         part.bit_generator.state = contents
     elif isinstance(part, Tensor):
         part.data, part.node, part._grad, written = contents
@@ -193,6 +211,6 @@ def _put_back(part: Any, contents: Any) -> None:
     elif isinstance(part, list):
         part[:] = contents
     else:
-        held = part if isinstance(part, dict) else vars(part)
+        held = part if isinstance(part, dict | set) else vars(part)
         held.clear()
         held.update(contents)

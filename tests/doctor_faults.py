@@ -167,6 +167,12 @@ def frozen_norm():
     return look(model)
 
 
+def column():
+    """Targets without the axis that the outputs have."""
+    x, y = curve(0, 64)
+    return x, y[:, 0].astype(np.float32)
+
+
 def sgd(**options):
     return lambda model: optim.SGD(model.parameters(), **options)
 
@@ -229,6 +235,36 @@ CASES = {
             lambda: look(nn.Linear(20, 5)),
             lambda: look(nn.Sequential(nn.Linear(20, 5), nn.LogSoftmax()), loss=nn.NLLLoss()),
             lambda: look(nn.Sequential(nn.Linear(20, 5), nn.ReLU())),
+        ],
+    ),
+    "activation before cross-entropy": (
+        [
+            lambda: look(nn.Sequential(nn.Linear(20, 5), nn.ReLU())),
+            lambda: look(nn.Sequential(nn.Linear(20, 5), ByHand())),
+            lambda: look(nn.Sequential(nn.Linear(20, 5), nn.Sigmoid())),
+            lambda: look(nn.Sequential(nn.Linear(20, 5), nn.Tanh(), nn.LogSoftmax()), loss=nn.NLLLoss()),
+            lambda: look(nn.Sequential(nn.Linear(20, 5), nn.Softmax(axis=0))),
+        ],
+        [
+            lambda: look(nn.Linear(20, 5)),
+            lambda: look(mlp(nn.Sigmoid)),
+            lambda: look(nn.Sequential(nn.Linear(20, 5), nn.Softmax())),  # has a name of its own
+            lambda: look(nn.Sequential(nn.Linear(20, 5), nn.LeakyReLU())),
+            lambda: look(nn.Sequential(nn.Linear(20, 5), nn.Tanh()), loss=lambda z, y: CE(20 * z, y)),  # soft-capped
+            lambda: look(nn.Sequential(nn.Linear(3, 1), nn.ReLU()), curve(0), MSE),
+        ],
+    ),
+    "outputs broadcast against targets": (
+        [
+            lambda: look(nn.Linear(3, 1), column(), lambda o, t: ((o - t) ** 2).mean()),
+            lambda: look(nn.Linear(3, 1), column(), lambda o, t: np.abs(t - o).mean()),
+            lambda: look(nn.Linear(3, 1), curve(0, 64), lambda o, t: np.square(o[:, 0] - t).mean()),
+        ],
+        [
+            lambda: look(nn.Linear(3, 1), column(), lambda o, t: np.square(o - t[:, None]).mean()),
+            lambda: look(nn.Linear(3, 1), curve(0, 64), lambda o, t: np.square(o - t).mean()),
+            lambda: look(nn.Linear(3, 1), column(), lambda o, t: np.square(o - o.T - (t[:, None] - t)).mean()),
+            lambda: look(nn.Linear(3, 3), (curve(0, 3)[0], np.ones((3, 3))), lambda o, t: np.square(o - t).mean()),
         ],
     ),
     "sigmoid before the with-logits loss": (

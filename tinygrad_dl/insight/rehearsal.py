@@ -137,6 +137,14 @@ def title(node: Node) -> str:
     return "" if op is None else op.name
 
 
+def kind(node: Node) -> str:
+    """An operation's name; "relu" also for np.maximum(x, 0), and "selu" for an ELU with its α."""
+    name = title(node)
+    if name == "maximum" and any(isinstance(a, int | float) and a == 0 for a in node.args):
+        return "relu"
+    return "selu" if name == "elu" and node.static["alpha"] > 1.6 else name
+
+
 def _operation(node: Node) -> Node:
     return node.parents[0] if isinstance(node, Output) else node  # type: ignore[return-value]
 

@@ -89,9 +89,18 @@ RULES = (
          "{op} takes the softmax of its input, whose {classes} classes already add up to 1 in every row; with one "
          "softmax on another gradients are small, and the loss cannot come near 0",
          "leave the softmax out, and give the loss the logits"),
+    Rule("activation before cross-entropy", wiring.squeezed_logits,
+         "{op} takes logits of any sign and size, but a {activation} gives it only {low:.3g} to {high:.3g}, so that no "
+         "class can become as probable, or improbable, as the examples say",
+         "leave the activation behind the last layer out, and give the loss its sums",
+         ("softmax before cross-entropy",)),
     Rule("sigmoid before the with-logits loss", wiring.sigmoid_twice,
          "the loss takes the sigmoid of its input, which a sigmoid has already brought into {low:.3g} to {high:.3g}",
          "leave the sigmoid out, and give the loss the logits"),
+    Rule("outputs broadcast against targets", wiring.outer_difference,
+         "{op} of shapes {shapes} pairs each of {n} outputs with each of {n} targets, of which the loss is then taken; "
+         "it is least where all outputs are the same",
+         "one shape for both: `target.reshape(output.shape)`, or nn.MSELoss, which refuses two"),
     Rule("bias before batch norm", wiring.bias_before_norm,
          "the batch norm subtracts {bias} again with the mean; the largest element of its gradient is {gradient:.1g}",
          "bias=False in the layer before a batch norm"),

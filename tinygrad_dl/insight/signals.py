@@ -14,7 +14,7 @@ from ..optim.sgd import SGD
 from ..transforms import gradients
 from .flow import below
 from .history import quietly
-from .rehearsal import MOVING, Product, Rehearsal, title
+from .rehearsal import MOVING, Product, Rehearsal, kind, title
 from .wiring import Found
 
 LARGE, SMALL = 10.0, 0.01  # root mean square of inputs
@@ -89,7 +89,7 @@ def unsuited_init(r: Rehearsal) -> Found:
         suits = any(low / GAIN <= gain <= high * GAIN for gain in gains) or 1 / SIGNAL <= std <= SIGNAL
         if not suits and variance > 0:
             wanted = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
-            yield product.weight, {"weight": r.name(product.weight), "gain": gains[0], "activation": _kind(activation),
+            yield product.weight, {"weight": r.name(product.weight), "gain": gains[0], "activation": kind(activation),
                                    "scheme": scheme, "wanted": wanted, "std": std}  # fmt: skip
 
 
@@ -98,7 +98,7 @@ def _activated(r: Rehearsal, product: Product) -> tuple[Node, Node | None]:
     node = product.node
     while len(r.users[node]) == 1:
         user = r.users[node][0]
-        if _kind(user) in GAINS:
+        if kind(user) in GAINS:
             return node, user
         if title(user) not in MOVING and not (title(user) == "add" and any(isinstance(p, Leaf) for p in below(user))):
             break
@@ -106,19 +106,11 @@ def _activated(r: Rehearsal, product: Product) -> tuple[Node, Node | None]:
     return node, None
 
 
-def _kind(node: Node) -> str:
-    """An operation's name; "relu" also for np.maximum(x, 0), and "selu" for an ELU with its α."""
-    name = title(node)
-    if name == "maximum" and any(isinstance(a, int | float) and a == 0 for a in node.args):
-        return "relu"
-    return "selu" if name == "elu" and node.static["alpha"] > 1.6 else name
-
-
 def _wanted(activation: Node) -> tuple[str, float, float]:
     if title(activation) == "leaky_relu":
         gain = 2 / (1 + activation.static["slope"] ** 2)
         return "He", gain, gain
-    return GAINS[_kind(activation)]
+    return GAINS[kind(activation)]
 
 
 def identical_units(r: Rehearsal) -> Found:
@@ -138,7 +130,7 @@ def _same(a: Array, axis: int, tolerance: float) -> bool:
 def dead_units(r: Rehearsal) -> Found:
     for node in r.called("relu", "maximum"):
         y = r.value(node)
-        if _kind(node) != "relu" or y is None or y.ndim < 2 or len(y) < PROBE:
+        if kind(node) != "relu" or y is None or y.ndim < 2 or len(y) < PROBE:
             continue
         units = ~y.reshape(len(y), -1).any(axis=0)
         if units.mean() >= DEAD:

@@ -12,12 +12,13 @@ import numpy as np
 from ..graph import Leaf, Node
 from ..nn.layers import BatchNorm1d, Dropout, GaussianNoise
 from .flow import ancestors, below
-from .rehearsal import Rehearsal, source, title
+from .rehearsal import Rehearsal, kind, source, title
 
 Figures = dict[str, Any]
 Found = Iterator[tuple[Node | None, Figures]]
 
 SHOWN = 4  # names in a list
+SQUEEZING = ("relu", "sigmoid", "tanh", "softmax")  # whose results are no logits: these are of any sign and size
 FEW = 8  # values per channel: the relative error of a variance of n values is √(2 / (n - 1)), 0.53 for 8
 REPEATED = 1.8  # how many times a batch's gradient may be another's, before training; later no number of times is odd
 
@@ -39,6 +40,14 @@ def softmax_twice(r: Rehearsal) -> Found:
             yield source(below(node)[0]) or node, {"op": title(node), "classes": x.shape[axis]}
 
 
+def squeezed_logits(r: Rehearsal) -> Found:
+    for node in r.called("cross_entropy", "log_softmax"):
+        made = source(below(node)[0])
+        if made is not None and kind(made) in SQUEEZING and (x := r.value(made)) is not None and x.size:
+            figures = {"activation": kind(made), "low": float(x.min()), "high": float(x.max())}
+            yield made, {"op": title(node), **figures}
+
+
 def sigmoid_twice(r: Rehearsal) -> Found:
     given = {}
     for node in r.called("softplus"):
@@ -55,6 +64,19 @@ def _is_sigmoid(node: Node) -> bool:
         return title(node) == "sigmoid"
     add = below(node)[-1]
     return add is not None and title(add) == "add" and any(p is not None and title(p) == "exp" for p in below(add))
+
+
+def outer_difference(r: Rehearsal) -> Found:
+    """The targets, as they were given, as an operand of an operation that makes a row of them for each output."""
+    target = r.inputs[-1].data
+    n = len(target) if target.ndim else 0
+    for node in r.nodes:
+        if n < 2 or node.shape != (n, n) or node.primitive is None or not node.primitive.elementwise:
+            continue
+        arrays = [q.array for q in r.graph.operation(node).operands]
+        shapes = {np.shape(a) for a in arrays}
+        if shapes == {(n,), (n, 1)} and any(np.shape(a) == target.shape and np.array_equal(a, target) for a in arrays):
+            yield node, {"op": title(node), "shapes": " and ".join(map(str, map(np.shape, arrays))), "n": n}
 
 
 def bias_before_norm(r: Rehearsal) -> Found:

@@ -81,13 +81,17 @@ def describe_line(line: Line) -> str:
     return f"{where}: {text}" if text else where
 
 
+def shortened(text: str) -> str:
+    """At most 60 characters of a text."""
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def describe(value: Any) -> str:
     """An argument in a message: `float32 (3, 4) 'weight'`, or a short repr of what has no shape."""
     name = getattr(value, "name", None)
     shape = getattr(value, "shape", None)
     if shape is None or not hasattr(value, "dtype"):
-        text = repr(value)
-        return text if len(text) <= 60 else text[:57] + "..."
+        return shortened(repr(value))
     return f"{value.dtype} {tuple(shape)}" + (f" {name!r}" if isinstance(name, str) else "")
 
 

@@ -12,6 +12,7 @@ from types import CellType
 from typing import Any
 
 from .. import scope
+from .._source import shortened
 from .attributes import Slots
 from .reach import MISSING, PLAIN, Reach, content, kind, size
 from .straight import Straight
@@ -170,5 +171,6 @@ def _equal(new: Any, old: Any) -> bool:
 
 def _shown(value: Any) -> str:
     plain = isinstance(value, (*PLAIN, tuple)) or value is MISSING
-    text = repr(value) if plain else value.__name__ if isinstance(value, type) else f"a {type(value).__name__}"
-    return text if len(text) <= 60 else text[:57] + "..."
+    return shortened(
+        repr(value) if plain else value.__name__ if isinstance(value, type) else f"a {type(value).__name__}"
+    )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..insight.signals import ACTIVATIONS, GRADIENTS, PROBE
+from ..insight.signals import ACTIVATIONS, DEAD, GRADIENTS, PROBE
 
 if TYPE_CHECKING:
     from .history import History
@@ -146,7 +146,7 @@ def _dead(c: Curves) -> Figures | None:
     row = c.history.epochs[-1] if len(c.history) else {}
     if row.get("examples", 0) < PROBE:
         return None
-    shares = {name: layer["dead"] for name, layer in row.get("layers", {}).items() if layer.get("dead", 0) >= 0.4}
+    shares = {name: layer["dead"] for name, layer in row.get("layers", {}).items() if layer.get("dead", 0) >= DEAD}
     if not shares:
         return None
     listed = ", ".join(f"{share:.0%} of {name!r}" for name, share in shares.items())

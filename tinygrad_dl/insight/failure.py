@@ -147,10 +147,10 @@ class Failure:
         return [q.made_by for q, _ in steps if q.made_by is not None]
 
     def _text_of(self, operation: Operation) -> str:
-        """The first operand of an operation in the function that failed, as it is written there; else x."""
+        """The first operand of an operation in the function that failed, as it is written there; else "logits"."""
         here = operation.line is not None and self.of.line is not None and operation.line[0] is self.of.line[0]
         text = expression(operation.line, operation.op) if here else None
-        return text.operands[0] if text else "x"
+        return text.operands[0] if text else "logits"
 
     @cached_property
     def chosen(self) -> tuple[str, Operation] | None:

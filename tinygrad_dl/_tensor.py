@@ -168,23 +168,23 @@ class Tensor(Conversions):
             target = leaf.tensor()
             if target is None or target.node is not leaf:
                 continue
-            if target._grad is None:
-                leaf.added, leaf.carried = leaf.stamp, 0
-            elif leaf.added != leaf.stamp:
-                leaf.added, leaf.carried = leaf.stamp, leaf.carried + 1 if target._grad.data.any() else 0
             new: Tensor = g if wrapped else wrap(g)
             del g  # or the array would seem shared
             if tape is not None:
                 tape.read_grad(target)
                 tape.write_grad(target)
-            if target._grad is not None:
+            if (old := target._grad) is None:
+                leaf.added, leaf.carried = leaf.stamp, 0
+                if not wrapped and not unshared(new):
+                    new = wrap(new.data.copy())
+            else:
+                if leaf.added != leaf.stamp:
+                    leaf.added, leaf.carried = leaf.stamp, leaf.carried + 1 if old.data.any() else 0
                 if wrapped:
                     with within(recording=create_graph):
-                        new = target._grad + new
+                        new = old + new
                 else:
-                    new = wrap(np.asarray(target._grad.data + new.data))
-            elif not wrapped and not unshared(new):
-                new = wrap(new.data.copy())
+                    new = wrap(np.asarray(old.data + new.data))
             target._grad = new if tape is None else wrap(tape.own(new.data), new.node if create_graph else None)
 
     def seed_gradient(self, gradient: Any, create_graph: bool) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,6 +52,24 @@ def ancestors(node: Node | None) -> set[Node]:
     return found
 
 
+@contextmanager
+def untouched_gradients(nodes: Iterable[Node]) -> Iterator[None]:
+    """Leave the gradients that nodes keep as they are."""
+    kept = [(node, node.grad) for node in nodes if node.retain]
+    try:
+        yield
+    finally:
+        for node, grad in kept:
+            node.grad = grad
+
+
+def gradients_of(loss: Tensor, nodes: set[Node]) -> dict[Node, Array]:
+    """The gradients of a loss by the values among nodes that it depends on; nothing of the graph changes."""
+    seeds: list[Any] = [(loss.node, loss.seed_gradient(None, False))]
+    with untouched_gradients(nodes), watched_by(None), np.errstate(all="ignore"):
+        return propagate(seeds, retain=True, wanted=nodes)
+
+
 class Flow:
     """The gradients on the way from a loss to a target, which it depends on.
 
@@ -65,14 +84,7 @@ class Flow:
             for position, parent in enumerate(below(node)):
                 if parent in self.uses and node is not target:
                     self.uses[parent].append(Use(node, position))
-        kept = [(n, n.grad) for n in self.nodes if n.retain]
-        try:
-            with watched_by(None), np.errstate(all="ignore"):
-                seeds = [(root, loss.seed_gradient(None, False))]
-                self._gradients = propagate(seeds, retain=True, wanted=set(self.nodes))
-        finally:
-            for node, grad in kept:
-                node.grad = grad
+        self._gradients = gradients_of(loss, set(self.nodes))
 
     def gradient(self, node: Node) -> Array:
         """The gradient of a node's value; zeros where none came."""

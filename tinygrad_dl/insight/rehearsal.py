@@ -11,13 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._tensor import Tensor
-from ..autodiff import propagate
 from ..graph import Array, Leaf, Node, Output, next_order
 from ..nn.module import Module
 from ..optim.optimizer import Optimizer
 from ..random import generator
-from ..scope import watched_by, within
-from .flow import ancestors, below
+from ..scope import within
+from .flow import ancestors, below, gradients_of
 from .history import Recorded
 
 _CHANGEABLE = (Module, Tensor, list, dict, set, np.ndarray, np.random.Generator)
@@ -79,19 +78,7 @@ class Rehearsal:
         """The gradient of every value that has one."""
         if self.loss.node is None or any(_operation(node).spent is not None for node in self.nodes):
             return {}
-        with self.untouched_gradients(), watched_by(None), np.errstate(all="ignore"):
-            seeds = [(self.loss.node, self.loss.seed_gradient(None, False))]
-            return propagate(seeds, retain=True, wanted=set(self.nodes))
-
-    @contextmanager
-    def untouched_gradients(self) -> Iterator[None]:
-        """Leave the gradients that nodes keep as they are."""
-        kept = [(node, node.grad) for node in self.nodes if node.retain]
-        try:
-            yield
-        finally:
-            for node, grad in kept:
-                node.grad = grad
+        return gradients_of(self.loss, set(self.nodes))
 
     @cached_property
     def updates(self) -> dict[Tensor, Array]:

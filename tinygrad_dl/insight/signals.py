@@ -12,7 +12,7 @@ import numpy as np
 from ..graph import Array, Leaf, Node
 from ..optim.sgd import SGD
 from ..transforms import gradients
-from .flow import below
+from .flow import below, untouched_gradients
 from .history import quietly
 from .rehearsal import MOVING, Product, Rehearsal, kind, title
 from .wiring import Found
@@ -219,7 +219,7 @@ def too_curved(r: Rehearsal) -> Found:
         return
     rates = {p: g["lr"] * _share(g) for g in groups for p in g["params"] if p.node in r.gradients}
     limit = max(2 * (1 + g["momentum"]) / (1 + 2 * g["momentum"] * g["nesterov"]) for g in groups)
-    with r.untouched_gradients():
+    with untouched_gradients(r.nodes):
         sharpness = quietly(lambda: _sharpness(r, rates)) if any(rates.values()) else None
     if sharpness is None or not sharpness > limit:
         return

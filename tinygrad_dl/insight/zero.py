@@ -56,8 +56,10 @@ def _why(flow: Flow, use: Use, mask: Array) -> str:
     operation = flow.operation(use.node)
     name, x = operation.op.name, operation.operands[use.position]
     for rows, explain in _TABLE:
-        if name in rows.split() and (text := explain(flow, use, operation, x, mask)) is not None:
-            return text
+        if name in rows.split():
+            text = explain if isinstance(explain, str) else explain(flow, use, operation, x, mask)
+            if text is not None:
+                return text
     if _lost(flow, use, operation, mask):
         return f"underflow: the product of gradient and derivative is too small for {x.array.dtype}; scale the loss"
     if _cancels(flow, use, operation, mask):
@@ -82,14 +84,6 @@ def _saturated(flow: Flow, use: Use, operation: Operation, x: Quantity, mask: Ar
     )
 
 
-def _unchosen(flow: Flow, use: Use, operation: Operation, x: Quantity, mask: Array) -> str | None:
-    return "it chose other elements than these, so they have no influence on the loss"
-
-
-def _flat(flow: Flow, use: Use, operation: Operation, x: Quantity, mask: Array) -> str | None:
-    return "a step function: its derivative is 0 everywhere"
-
-
 def _times_zero(flow: Flow, use: Use, operation: Operation, x: Quantity, mask: Array) -> str | None:
     for i, q in enumerate(operation.operands):
         if i == use.position or not isinstance(q.array, np.ndarray | float | int):
@@ -101,17 +95,13 @@ def _times_zero(flow: Flow, use: Use, operation: Operation, x: Quantity, mask: A
     return None
 
 
-def _dropped(flow: Flow, use: Use, operation: Operation, x: Quantity, mask: Array) -> str | None:
-    return "dropped in this pass"
-
-
 Explain = Callable[[Flow, Use, Operation, Quantity, Array], str | None]
-_TABLE: tuple[tuple[str, Explain], ...] = (
+_TABLE: tuple[tuple[str, Explain | str], ...] = (
     ("relu", _dead),
     (SATURATED, _saturated),
-    (CHOOSING, _unchosen),
-    (FLAT, _flat),
-    ("dropout", _dropped),
+    (CHOOSING, "it chose other elements than these, so they have no influence on the loss"),
+    (FLAT, "a step function: its derivative is 0 everywhere"),
+    ("dropout", "dropped in this pass"),
     (LINEAR, _times_zero),
 )
 

@@ -360,3 +360,9 @@ def test_what_is_no_tuple_is_refused_in_words():
         hvp(lambda x: (x * x).sum(), np.ones(2), np.ones(2))
     with pytest.raises(TypeError, match=r"has_aux: expected the function to give \(value, aux\)"):
         grad(lambda x: (x * x).sum(), has_aux=True)(np.ones(2))
+
+
+@pytest.mark.parametrize("transform", [tg.grad, tg.value_and_grad, tg.hessian], ids=lambda f: f.__name__)
+def test_a_message_names_the_transform_that_was_called(transform):
+    with pytest.raises(TypeError, match=rf"^{transform.__name__}: expected a function of one element"):
+        transform(lambda x: x * x)(np.ones(2))

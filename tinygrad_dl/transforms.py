@@ -128,11 +128,16 @@ def _depends_beyond(y: Tensor, inputs: Sequence[Tensor]) -> bool:
 
 def value_and_grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
     """A function that returns `(f(*args), gradient)`; see `grad`."""
+    return _differentiated("value_and_grad", f, argnums, has_aux)
+
+
+def _differentiated(who: str, f: Function, argnums: int | Sequence[int], has_aux: bool = False) -> Function:
+    """`value_and_grad`, for the transform that messages name."""
 
     def differentiated(*args: Any, **kwargs: Any) -> Any:
-        numbers = _numbers("grad", argnums, len(args))
+        numbers = _numbers(who, argnums, len(args))
         trees = [args[i] for i in numbers]
-        inputs = [_input(x, "grad") for x in _leaves(trees)]
+        inputs = [_input(x, who) for x in _leaves(trees)]
         inner = list(args)
         for i, tree in zip(numbers, _rebuild(trees, iter(inputs)), strict=True):
             inner[i] = tree
@@ -140,11 +145,11 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool 
         with enable_grad():
             result = f(*inner, **kwargs)
         if has_aux and not (isinstance(result, tuple) and len(result) == 2):
-            raise TypeError(f"grad: has_aux: expected the function to give (value, aux), got {describe(result)}")
+            raise TypeError(f"{who}: has_aux: expected the function to give (value, aux), got {describe(result)}")
         y, aux = result if has_aux else (result, None)
-        y = _output(y, "grad")
+        y = _output(y, who)
         if y.size != 1:
-            raise TypeError(f"grad: expected a function of one element, got shape {y.shape}; use jacobian for arrays")
+            raise TypeError(f"{who}: expected a function of one element, got shape {y.shape}; sum it, or use jacobian")
         if y.node is None:
             found: Sequence[Any] = [None] * len(inputs)
         else:
@@ -166,7 +171,11 @@ def grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -
     has_aux: f returns `(value, aux)`, and the gradient function `(gradient, aux)`.
     Raises TypeError if f returns anything else, or an argument is not floating.
     """
-    both = value_and_grad(f, argnums, has_aux)
+    return _gradient("grad", f, argnums, has_aux)
+
+
+def _gradient(who: str, f: Function, argnums: int | Sequence[int], has_aux: bool = False) -> Function:
+    both = _differentiated(who, f, argnums, has_aux)
 
     def gradient(*args: Any, **kwargs: Any) -> Any:
         value, g = both(*args, **kwargs)
@@ -329,6 +338,6 @@ def hessian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
 
     With several argnums, a tuple of tuples: block [i][j] has shape `x_i.shape + x_j.shape`."""
     if isinstance(argnums, int):
-        return jacobian(grad(f, argnums), argnums)
-    blocks = [jacobian(grad(f, i), tuple(argnums)) for i in argnums]
+        return jacobian(_gradient("hessian", f, argnums), argnums)
+    blocks = [jacobian(_gradient("hessian", f, i), tuple(argnums)) for i in argnums]
     return lambda *args, **kwargs: tuple(block(*args, **kwargs) for block in blocks)

@@ -177,6 +177,50 @@ def test_small_and_large_values():
         assert set(verdicts(report)) <= {"right"}, str(report)
 
 
+SMOOTH = (np.sin, np.cos, np.exp, np.tanh, np.arctan, np.reciprocal, np.prod, np.std, F.softmax, F.gelu, F.silu,
+          F.log_softmax)  # fmt: skip
+OF_TWO = np.add, np.subtract, np.hypot, np.arctan2, np.logaddexp
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("magnitude", [1e-8, 1e-4, 1e2, 1e5, 1e6, 1e8])
+def test_no_right_operation_is_called_wrong_at_any_magnitude(magnitude, dtype):
+    rng = np.random.default_rng(int(np.log10(magnitude)) + 10)
+    for f in (*SMOOTH, *OF_TWO):
+        two = f in OF_TWO
+        for scales in ([magnitude], [magnitude, 1, 1 / magnitude] + [0] * (not two)):
+            given = [leaf((rng.normal(size=12) * rng.choice(scales, 12)).astype(dtype)) for _ in range(1 + two)]
+            with np.errstate(all="ignore"):
+                report = check_graph(f(*given))
+            assert set(verdicts(report)) <= {"right", "not checked"}, str(report)
+            assert "less than float64" not in str(report)
+
+
+@pytest.mark.parametrize("factor", [1.01, 0.999])
+@pytest.mark.parametrize("magnitude", [1e-8, 1e-4, 1e2, 1e6])
+def test_a_wrong_rule_is_found_at_any_magnitude(magnitude, factor):
+    wrong = op(np.sin, lambda g, _y, x: factor * g * np.cos(x))
+    for scales in ([magnitude], [magnitude, 1, 1 / magnitude]):
+        x = leaf(RNG.normal(size=12) * RNG.choice(scales, 12))
+        assert verdicts(check_graph(wrong(x))) == ["wrong"]
+
+
+@pytest.mark.parametrize(
+    ("f", "values"),
+    [
+        (F.softmax, [0.0, 20.0]),
+        (np.sin, [1e6, 1.0]),
+        (lambda x: F.softmax(x.reshape(3, 3) + np.triu(np.full((3, 3), -1e9), 1)), np.linspace(-2, 2, 9)),
+        (lambda x: x + np.array([1e10, 1.0]), [23.0, 23.0]),
+        (lambda x: np.hypot(x, np.array([1.0, 1e6])), [1e-4, 1.0]),
+        (lambda x: np.sin(x) + 1e9, np.ones(3)),
+    ],
+)
+def test_what_rounding_swallows_is_not_taken_for_a_derivative_of_zero(f, values):
+    x = leaf(np.asarray(values))
+    assert set(verdicts(check_graph(f(x).sum()))) <= {"right", "not checked"}
+
+
 # ---- kinks, randomness, what cannot be checked
 
 

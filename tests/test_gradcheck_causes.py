@@ -160,6 +160,17 @@ def test_no_causes_where_all_is_right_or_only_the_second_order_is_wrong():
     assert report.causes == []
 
 
+@pytest.mark.parametrize(
+    ("f", "cause"),
+    [
+        (lambda x: np.round(x) * x, "kink at the point"),
+        (lambda x: op(np.sin, lambda g, _y, x: 1.01 * g * np.cos(x))(x) + 1e8, "constant factor"),
+    ],
+)
+def test_what_rounding_or_a_jump_hides_is_not_taken_for_float32(f, cause):
+    assert [c.name for c in check(f, np.array([0.5, 1.3])).causes] == [cause]
+
+
 # ---- what the wrong elements have in common
 
 SIGNED = np.where(np.abs(X) < 0.05, 0.3, X)

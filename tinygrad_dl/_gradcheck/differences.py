@@ -56,7 +56,8 @@ class Differences:
     """Numeric derivatives of `evaluate(argument, array)`, the outputs with one argument replaced.
 
     bases: the arguments; centre: the outputs there; weights: each output's cotangent; largest: of all values that
-    evaluate computes; eps: the step, relative to the element's size, or absolute for elements below 1.
+    evaluate computes; eps: the step, relative to the element's size, or absolute for elements below 1; everywhere:
+    does each element of the outputs depend on each of an argument, so that rounding has swallowed what does not move?
     """
 
     def __init__(
@@ -68,9 +69,10 @@ class Differences:
         largest: float,
         eps: float,
         rng: np.random.Generator,
+        everywhere: bool = False,
     ) -> None:
         self.evaluate, self.bases, self.centre, self.weights = evaluate, bases, centre, weights
-        self.largest, self.eps = largest, eps
+        self.largest, self.eps, self.everywhere = largest, eps, everywhere
         measured = [self._noise(i, rng) for i in range(len(bases))]
         # per argument and output: the least of three measurements, of each element (bending, and a kink in the way,
         # look like noise), and whether the middle one is more than float64 has
@@ -86,7 +88,7 @@ class Differences:
         size = np.where(base, abs(base), norm(base) / np.sqrt(base.size) or 1.0)
         found = []
         # f that bends needs small samples, float32 inside shows in large ones
-        for reach in (np.maximum(1.0, abs(base)) / 10, size / 100, size / 10000):
+        for reach in (np.maximum(1.0, abs(base)) / 10, size / 1e2, size / 1e6):
             direction = self.eps * reach * rng.choice([-1.0, 1.0], base.shape)
             samples = [self.evaluate(i, base + t * direction) for t in range(1, 8)]
             outputs = zip(zip(*samples, strict=True), self.weights, strict=True)
@@ -122,35 +124,45 @@ class Differences:
 
     def slope(self, i: int, k: int, h: float) -> Slope:
         """Of every output's weighted sum, by one step."""
-        rows = []
-        for rates, w in zip(self.rates(i, k, h), self.weights, strict=True):
-            doubt = abs(w) * rates.doubt
-            moved = doubt[rates.value != 0]  # what does not depend on x has no noise; but if nothing moves, it may
-            moved = moved if moved.size else doubt
-            low, high = np.minimum(w * rates.low, w * rates.high), np.maximum(w * rates.low, w * rates.high)
-            error = max(norm(moved), TINY)
-            rows.append((np.sum(w * rates.value), error, low.sum(), high.sum(), 2 * moved.sum(), h))
-        return Slope._make([*np.array(rows, dtype=np.float64).T, np.zeros(len(rows), dtype=bool)])
+        return self._summed([(h, self.rates(i, k, h))])[0]
+
+    def _summed(self, ladder: Sequence[tuple[float, Sequence[Rates]]]) -> list[Slope]:
+        """Of every output's weighted sum, by the rates for each step."""
+        found = []
+        outputs = zip(*(rates for _, rates in ladder), strict=True)
+        moving = [np.logical_or.reduce([rates.value != 0 for rates in rungs]) for rungs in outputs]
+        for h, several in ladder:
+            rows = []
+            for rates, w, moves in zip(several, self.weights, moving, strict=True):
+                doubt = abs(w) * rates.doubt
+                if not self.everywhere and moves.any():  # what does not depend on x has no noise
+                    doubt = doubt[moves]
+                low, high = np.minimum(w * rates.low, w * rates.high), np.maximum(w * rates.low, w * rates.high)
+                error = max(norm(doubt), TINY)
+                rows.append((np.sum(w * rates.value), error, low.sum(), high.sum(), 2 * doubt.sum(), h))
+            found.append(Slope._make([*np.array(rows, dtype=np.float64).T, np.zeros(len(rows), dtype=bool)]))
+        return found
 
     def refine(self, i: int, k: int) -> Slope:
         """By a ladder of steps: the rung with the least error, and whether there is a kink."""
         first, x = self.step(i, k), abs(float(self.bases[i].flat[k]))
         low = RUNGS[0] if x == 0 else max(-14, min(RUNGS[0], int(np.log2(x) / 3)))  # down to eps·|x|, of a small x
-        rungs = [self.slope(i, k, first * 8.0**power) for power in range(low, RUNGS[1] + 1)]
+        steps = [first * 8.0**power for power in range(low, RUNGS[1] + 1)]
+        rungs = self._summed([(h, self.rates(i, k, h)) for h in steps])
         usable = [rung for rung in rungs if np.isfinite(rung.value).all()]
         if len(usable) < 2:
             return rungs[0]
         value, error = np.stack([r.value for r in usable]), np.stack([r.error for r in usable])
         apart = abs(np.diff(value, axis=0))
-        # on the lowest rungs that is noise, more perhaps than was measured, and falls as 1/h
-        lowest = np.max((apart / (error[1:] + error[:-1]))[:3], axis=0)
+        # on the lowest rungs that is noise, more perhaps than was measured, if it falls, as 1/h
+        lowest = np.max((apart / (error[1:] + error[:-1]))[:3], axis=0, where=apart[:3] < 4 * apart[:1], initial=0.0)
         error = error * np.maximum(1.0, lowest)
         # above them, what noise does not explain is the bending of f, which any higher rung suffers from as well
         bend = np.maximum.accumulate(np.maximum(0.0, apart - error[1:] - error[:-1]), axis=0)
         doubt = bend / 8 + error[:-1]
         best, outputs = doubt.argmin(axis=0), np.arange(value.shape[1])
         near, far = value[best, outputs], value[best + 1, outputs]
-        error = doubt[best, outputs]
+        error = doubt[best, outputs] + error[best + 1, outputs] / 63
         steps = np.stack([r.step for r in usable])[best, outputs]
         extrapolated = (64 * near - far) / 63  # Richardson's: it takes the h² term away
         sides, kinked = _kinks(rungs[: 1 - low])

@@ -131,13 +131,13 @@ class Randomness:
         return self._weights[dtype][: math.prod(shape)].reshape(shape)
 
     def step(self, array: Array, n: int) -> Array:
-        """How each element of argument n moves: by a share of its size, up or down; where some are zero, all by at
-        least a share of the typical size. The share is one that keeps float64 from crossing zero; in float32 about 1,
+        """How each element of argument n moves: by a share of its size, up or down; a zero by a share of the typical
+        size, or of 1 if that is less. The share is one that keeps float64 from crossing zero; in float32 about 1,
         which rounding does not drown."""
         values = array.ravel()
         if not values.all():
             typical = array.dtype.type(math.sqrt(np.vdot(values, values) / values.size) or 1.0)
-            values = np.maximum(np.abs(values), typical / 16)
+            values = np.where(values, np.abs(values), min(typical / 16, 1))
         numbers = self._numbers(1 + n % SHIFTS, values.size, array.dtype)
         steps = numbers if array.dtype == np.float32 else STEP * numbers
         whole = values.size // PERIOD * PERIOD

@@ -31,7 +31,8 @@ BENT = 1e-3  # relative: slopes to both sides that differ by more are looked at 
 UNKNOWN = 0.1  # relative: a derivative known less sharply is not known
 DROWNED = 5e-2  # of the largest: the share of an argument that is looked at by itself
 TINY, WIDE = 1e-4, 1e4  # of a step
-SHORTER = 1 / 8  # of a step
+CLOSER = 2.0**-9  # of a step
+VISIBLE = 8.0  # rounding units that a value moves by if it moves
 LOUDER = 32.0  # times a step, at most, for an argument whose share would be lost in that of the others
 
 KERNEL_WRITES = "the kernel writes into its arguments; it must make a new array"
@@ -180,14 +181,23 @@ class _Examination:
         return math.isfinite(slack) and abs(analytic - numeric) <= slack
 
     def _coarse(self, differences: Sequence[tuple[Array, Array]]) -> bool:
-        """Does the kernel compute in less than float64? Then small steps move next to nothing."""
-        could = sum(int(np.count_nonzero(change)) for change, _ in differences) or self._moved(WIDE)
-        return self._moved(TINY) < could / 4
+        """Does the kernel compute in less than float64? Then small steps move next to nothing of what they would but
+        for float64's own rounding."""
+        could, share = [np.abs(change) / 2 for change, _ in differences], TINY
+        if not any(change.any() for change in could):
+            could, share = self._moves(WIDE), TINY / WIDE
+        rounding = self._largest()
+        seen = moved = 0
+        for change, moves in zip(could, self._moves(TINY), strict=True):
+            large = share * change > VISIBLE * EPS * rounding
+            seen += int(np.count_nonzero(large))
+            moved += int(np.count_nonzero(moves[large]))
+        return moved < seen / 4
 
-    def _moved(self, share: float) -> int:
-        """How many elements of the output this share of a step changes."""
-        outputs = self.operation.along(self.steps, share)
-        return sum(int(np.count_nonzero(z != y)) for y, z in zip(self.centre, outputs, strict=True))
+    def _moves(self, share: float) -> list[Array]:
+        """How far this share of a step ahead or back moves each element of the output, whichever is more."""
+        outputs = self.operation.along(self.steps, share), self.operation.along(self.steps, -share)
+        return [np.maximum(np.abs(up - y), np.abs(down - y)) for y, up, down in zip(self.centre, *outputs, strict=True)]
 
     def _random(self) -> bool:
         again = self.operation.along([None] * len(self.steps), 0.0)
@@ -202,31 +212,32 @@ class _Examination:
 
     def _kink(self, differences: Sequence[tuple[Array, Array]]) -> Verdict | None:
         """Without the elements of the output that are at a kink, is the rule right; with them, between the slopes?"""
-        low = high = numeric = size = 0.0
+        low = high = numeric = scale = 0.0
         smooth, elements = [], 0
-        closer = self.operation.along(self.steps, SHORTER)
+        closer = self.operation.along(self.steps, CLOSER)
         for y, arrays, near, weight in zip(self.centre, differences, closer, self.weights, strict=True):
             change, bend, w = (a.ravel() for a in (*arrays, weight))
             bent = np.flatnonzero(np.abs(bend) > BENT * _largest(change) + 64 * EPS * _largest(y))
-            # between the ends a smooth function is off the line by a share of its bend that goes with the square
-            off = near.take(bent) - y.take(bent) - SHORTER / 2 * change.take(bent)
-            kinked = bent[np.abs(off) > SHORTER / 4 * np.abs(bend.take(bent))]
+            # closer by, what is off the line falls with the step at a kink, and with its square elsewhere
+            off = np.abs(near.take(bent) - y.take(bent) - CLOSER / 2 * change.take(bent))
+            size = CLOSER / 2 * np.abs(bend.take(bent))
+            kinked = bent[np.abs(off - size) < BENT * size]
             middle, spread = w.take(kinked) * change.take(kinked) / 2, np.abs(w.take(kinked) * bend.take(kinked)) / 2
             low += float((middle - spread).sum())
             high += float((middle + spread).sum())
             rest = w.copy()
             rest[kinked] = 0.0
             numeric += float(np.vdot(rest, change)) / 2
-            size += math.sqrt(np.vdot(w, w) * np.vdot(change, change)) / 2
+            scale += math.sqrt(np.vdot(w, w) * np.vdot(change, change)) / 2
             smooth.append(rest.reshape(y.shape))
             elements += kinked.size
         if not elements:
             return None
-        analytic, slack = sum(self._shares(smooth)), DIFFERS * (size + abs(low) + abs(high))
+        analytic, slack = sum(self._shares(smooth)), DIFFERS * (scale + abs(low) + abs(high))
         if abs(analytic - numeric) > slack and (verdict := self._one_by_one(smooth)).kind != "right":
             return verdict
         between = low - slack <= sum(self.shares) - analytic <= high + slack
-        return Verdict("kink", KINK, elements=elements) if between else Verdict("wrong", OUTSIDE, elements=elements)
+        return Verdict("kink", KINK, elements=elements) if between else None
 
     def _one_by_one(self, weights: list[Array]) -> Verdict:
         """With all care, one argument at a time; the gravest."""
@@ -247,12 +258,12 @@ class _Examination:
             low, high, spread = float(slope.low.sum()), float(slope.high.sum()), float(slope.spread.sum())
             slack = spread + error + DIFFERS * (abs(low) + abs(high))
             kink = low - slack <= analytic <= high + slack
-            return found._replace(kind="kink", text=KINK) if kink else found
+            return found._replace(kind="kink", text=KINK) if kink else found._replace(text=OUTSIDE)
         if abs(analytic - numeric) > DIFFERS * (abs(analytic) + abs(numeric)) + error:
             return found
         if error > UNKNOWN * max(abs(analytic), abs(numeric)) and analytic != numeric:
             return found._replace(kind="not checked", text="rounding hides its derivative")
-        return found._replace(kind="right")
+        return Verdict("right")
 
     def _slope(self, steps: Sequence[Array | None], weights: list[Array]) -> Slope:
         """The derivative of the weighted outputs along these steps, by as many sizes of them as it takes."""
@@ -260,9 +271,13 @@ class _Examination:
         def evaluate(_: int, t: Array) -> list[Array]:
             return self.operation.along(steps, float(t[0]) / STEP)
 
-        largest = max(map(_largest, (*filter(is_floating, self.operation.args), *self.centre)))
-        rng = np.random.default_rng(0)
-        return Differences(evaluate, [np.zeros(1)], self.centre, weights, largest, STEP, rng).refine(0, 0)
+        base, rng = np.zeros(1), np.random.default_rng(0)
+        everything = Differences(evaluate, [base], self.centre, weights, self._largest(), STEP, rng, everywhere=True)
+        return everything.refine(0, 0)
+
+    def _largest(self) -> float:
+        """Of the values that the kernel may meet on the way: its constants are seldom larger than 1."""
+        return max(1.0, *map(_largest, (*filter(is_floating, self.operation.args), *self.centre)))
 
 
 def _changed(operation: Operation) -> bool:

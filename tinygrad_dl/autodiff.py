@@ -194,6 +194,10 @@ def _fit(r: Any, node: Node, parent: Node, wrapped: bool) -> Any:
     """A rule's result as a gradient of exactly its argument's shape and dtype."""
     if not isinstance(r, Handle if wrapped else np.ndarray):
         r = wrap(np.asarray(r)) if wrapped else np.asarray(r)
+    if r.dtype.kind not in "fiub":
+        position = list(node.parents).index(parent)
+        text = f"the rule for argument {position} returned a gradient of {r.dtype}, expected {parent.dtype}"
+        raise TypeError(text + ("; take its real part" if r.dtype.kind == "c" else "; return an array of numbers"))
     if r.shape != parent.shape:
         op: Any = node.primitive
         if not op.elementwise or not _broadcasts(parent.shape, r.shape):

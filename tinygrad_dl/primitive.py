@@ -17,7 +17,7 @@ import numpy as np
 
 from . import graph
 from . import scope as _scope
-from ._source import USER_FILES, explain, user_frame, user_line
+from ._source import USER_FILES, describe, explain, user_frame, user_line
 from .autodiff import propagate
 from .graph import SMALL, Handle, Leaf, Node, Output, _empty, next_order, wrap
 from .scope import current
@@ -208,6 +208,8 @@ class Fused(Primitive):
         if not second:
             needs = tuple([p is not None for p in targets])
             gradients: Sequence[Any] = self.backward(g, node.saved, needs, *node.args, **node.static)
+            if not isinstance(gradients, list | tuple) or len(gradients) != len(needs):
+                raise TypeError(_wrong_count(gradients, len(needs)))
             return gradients
         outputs = self.meaning(*_as_tensors(node), **node.static)
         pairs = zip(outputs, g, strict=True) if isinstance(outputs, tuple) else [(outputs, g)]
@@ -276,6 +278,14 @@ def _unrecorded(output: Any) -> Any:
     if output is None:
         raise TypeError("the kernel of a primitive returned None; expected an array")
     return wrap(output if type(output) is np.ndarray else np.asarray(output))
+
+
+def _wrong_count(gradients: Any, expected: int) -> str:
+    got = f"{len(gradients)} gradients" if isinstance(gradients, list | tuple) else describe(gradients)
+    return (
+        f"the fused backward returned {got}; expected a list or tuple of {expected}, one for each array argument, None "
+        "for one without gradient"
+    )
 
 
 def _unread(vjps: Sequence[Rule | None]) -> tuple[bool, tuple[int, ...]]:

@@ -98,7 +98,7 @@ class Trial:
 
     def agrees(self, gradient: Any, factor: float = 1.0) -> bool:
         """Is this the derivative, along this trial's direction?"""
-        if gradient is None or np.shape(gradient) != self.x.shape:
+        if gradient is None or np.shape(gradient) != self.x.shape or np.iscomplexobj(gradient):
             return False
         found = factor * float(np.vdot(self.step, gradient))
         return abs(found - self.slope) <= HOLDS * (abs(found) + abs(self.slope)) + self.error

@@ -172,3 +172,48 @@ def test_not_finite_says_where(f, x, place):
     assert report.verdict == "non-finite"
     text = re.escape(place).replace(r"\-\?", "-?").replace("x1", r"[\w ]+")
     assert re.search(text, str(report)), str(report)
+
+
+def _fused_sine(backward):
+    return fused(forward=lambda x: (np.sin(x), None), backward=backward, name="op")(lambda x: np.sin(x))
+
+
+def _lacks_a_key(g, _y, _x):
+    return {}[g.shape]
+
+
+BATCH = np.random.default_rng(0).normal(size=(2, 3, 4))
+FAILING = {
+    "a wrong shape": (primitive(lambda x: x.sum(), lambda g, *_: g, name="op"), (X,), "expected its shape (3, 4)"),
+    "inside": (
+        lambda x: np.exp(primitive(lambda x: x.sum(), lambda g, *_: g, name="op")(x) * 2), (X,), "expected its shape",
+    ),
+    "of two parameters": (primitive(np.sin, lambda g, x: g * np.cos(x), name="op"), (X,), "2 positional arguments"),
+    "a KeyError": (primitive(np.sin, _lacks_a_key, name="op"), (X,), "(3, 4)"),
+    "an IndexError": (primitive(np.sin, lambda g, y, _x: y[5], name="op"), (X,), "index 5 is out of bounds"),
+    "transposed axes": (
+        primitive(lambda x: x.transpose(1, 2, 0), lambda g, _y, _x: g.transpose(1, 2, 0), name="op"),
+        (BATCH,), "expected its shape (2, 3, 4)",
+    ),
+    "a product of batches": (
+        primitive(np.matmul, lambda g, _y, _a, b: g @ b.T, lambda g, _y, a, _b: a.T @ g, name="op"),
+        (BATCH, BATCH.swapaxes(1, 2)), "must equal the second last",
+    ),
+    "complex": (
+        primitive(np.sin, lambda g, _y, x: g * np.cos(x) * (1 + 1j), name="op"),
+        (X,), "returned a gradient of complex128, expected float64; take its real part",
+    ),
+    "fused, an array": (_fused_sine(lambda g, _saved, _needs, x: g * np.cos(x)), (X,), "returned float64 (3, 4)"),
+    "fused, None": (_fused_sine(lambda *_: None), (X,), "returned None; expected a list or tuple of 1"),
+    "fused, too few": (_fused_sine(lambda *_: []), (X,), "returned 0 gradients"),
+    "fused, too many": (_fused_sine(lambda g, _saved, _needs, x: [g * np.cos(x), g]), (X,), "returned 2 gradients"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAILING)
+def test_rules_that_fail_are_reported(name):
+    f, inputs, text = FAILING[name]
+    report = check(f, *inputs)
+    assert report.verdict == "wrong"
+    assert "backward fails: " in str(report)
+    assert text in str(report)

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .._tensor import Tensor
 from ..autodiff import propagate
-from ..graph import behind
+from ..graph import Array, Node, behind
 from .causes import FACTS, REPAIRS
 from .cuts import DIRECTIONS, Mending, cuts
 from .operation import Operation, Randomness, operations_of
@@ -43,24 +44,30 @@ def explain(check: Check) -> list[Diagnosis]:
     except Exception:
         return []  # it fails of itself, and the report says so
     seeds = [(y.node, w) for (_, y), w in zip(outputs, check.weights, strict=True) if y.node is not None]
-    nodes = behind([node for node, _ in seeds])
-    randomness, operations = Randomness(0), {}
+    randomness, operations = Randomness(0), dict[Node, Operation]()
     found: list[Diagnosis] = []
-    for operation in operations_of(nodes):
+    for operation in operations_of(behind([node for node, _ in seeds])):
         if isinstance(operation, Operation):
             operations[operation.node] = operation
             found += diagnose(operation, judge(operation, randomness))
-    if found:
-        return found
+    try:
+        return found or list(_cut_off(check, tensors, seeds, operations))
+    except Exception:
+        return []  # backward fails, and the report says so
+
+
+def _cut_off(
+    check: Check, tensors: Sequence[Tensor], seeds: Sequence[tuple[Node, Array]], operations: dict[Node, Operation]
+) -> Iterator[Diagnosis]:
+    """Where arguments of the function reach an operation without a gradient, if what is lost there is all."""
     for i, (argument, tensor) in enumerate(zip(check.arguments, tensors, strict=True)):
-        some = [cut for cut in cuts(nodes, tensor.data) if cut.node in operations]
+        some = list(cuts(list(operations), tensor.data))
         wanted = {cut.node for cut in some} | ({tensor.node} if tensor.node else set())
         grads = propagate(seeds, retain=True, wanted=wanted)
         got, values = grads.get(tensor.node), lambda array, i=i: check.values(i, array)  # type: ignore[arg-type]
         if some and Mending(some, operations, grads, tensor.data, got, values, check.weights).holds():
-            name = argument.name
-            found += [Diagnosis("gradient cut off", f"{name} is {cut}", "", "", DIRECTIONS) for cut in some]
-    return found
+            for cut in some:
+                yield Diagnosis("gradient cut off", f"{argument.name} is {cut}", "", "", DIRECTIONS)
 
 
 def diagnose(operation: Operation, verdict: Verdict) -> Iterator[Diagnosis]:

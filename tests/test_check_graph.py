@@ -8,7 +8,7 @@ import pytest
 from op_table import ROWS
 from test_drawing import boxes
 from test_ops import leaves, mapped
-from wrong_gradients import X, Y, writes
+from wrong_gradients import X, Y, stale, writes
 from wrong_rules import CATALOGUE, op
 
 import tinygrad_dl as tg
@@ -219,6 +219,21 @@ def test_a_wrong_rule_is_found_at_any_magnitude(magnitude, factor):
 def test_what_rounding_swallows_is_not_taken_for_a_derivative_of_zero(f, values):
     x = leaf(np.asarray(values))
     assert set(verdicts(check_graph(f(x).sum()))) <= {"right", "not checked"}
+
+
+def test_a_rule_that_reads_what_the_kernel_left_behind():
+    f, x = stale(), leaf(X)
+    report = check_graph((f(x) + f(np.sin(x))).sum())
+    assert [c.name for check in report.wrong for c in check.causes] == ["stale value"] * 2
+
+
+def test_the_rules_of_the_library_are_linear_and_read_only_what_they_are_given(monkeypatch):
+    monkeypatch.setattr("tinygrad_dl._gradcheck.sound.foreign", lambda _: True)
+    for row in ROWS:
+        arguments = mapped(lambda a: leaf(a) if a.dtype.kind == "f" else tg.tensor(a), row.sample())
+        for y in leaves(row.call(arguments)):
+            if isinstance(y, tg.Tensor) and y.node is not None:
+                assert check_graph(y), row.name
 
 
 # ---- kinks, randomness, what cannot be checked

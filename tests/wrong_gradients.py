@@ -60,6 +60,17 @@ def _frozen_rule():
     return f
 
 
+def stale():
+    """A rule that reads what the kernel left behind."""
+    left = {}
+
+    def kernel(x):
+        left["x"] = x
+        return x * x
+
+    return primitive(kernel, lambda g, _y, _x: 2 * g * left["x"], name="stale")
+
+
 def _norm_rule(mean=True, deviation=True):
     """Batch normalisation whose backward may take the mean or the deviation for constants."""
 
@@ -170,6 +181,12 @@ BUGS = {
     "diagonal of the softmax Jacobian only": (
         primitive(lambda z: np.exp(z) / np.exp(z).sum(), lambda g, y, _z: g * y * (1 - y), name="op"),
         (X[0],),
+    ),
+    "value of a later call": (stale(), (X,)),
+    "clips the incoming gradient": (primitive(lambda x: x * 1, lambda g, *_: np.clip(g, -5, 5), name="op"), (X,)),
+    "drops small incoming gradients": (
+        primitive(np.sin, lambda g, _y, x: g * (abs(g) > 0.1) * np.cos(x), name="op"),
+        (X,),
     ),
     "mean taken for a constant": (_norm_rule(mean=False), (X,)),
     "deviation taken for a constant": (_norm_rule(deviation=False), (X,)),

@@ -173,7 +173,10 @@ CATALOGUE = {
         squared=(op(np.tanh, lambda g, y, _x: g * g * (1 - y * y)), (X,)),
         sign_only=(op(np.sin, lambda g, _y, x: np.sign(g) * np.cos(x)), (X,)),
         added=(op(np.sin, lambda g, _y, x: g + np.cos(x)), (X,)),
+        clipped=BUGS["clips the incoming gradient"],
+        dropped=BUGS["drops small incoming gradients"],
     ),
+    **_named("stale value", read_in_the_rule=BUGS["value of a later call"]),
     **_named("no gradient", zeros=(op(np.tanh, lambda g, _y, _x: 0 * g), (X,))),
     **_named(
         "gradient written in place",

@@ -156,13 +156,14 @@ def _difference(got: Any, expected: Array, near: Array) -> str | None:
 
 def route(nodes: Sequence[Node], most: int = 4) -> list[str]:
     """The operations that a gradient comes through, those defined outside of this package first."""
-    found = sorted(operations(nodes), key=lambda node: not _foreign(node))
+    found = sorted(operations(nodes), key=lambda node: not foreign(node))
     places = [f"{_op(n).name} at {os.path.basename(n.code.co_filename)}:{line_number(*n.line)}" for n in found]
     places = list(dict.fromkeys(places))
     return places[:most] + ["..."] * (len(places) > most)
 
 
-def _foreign(node: Node) -> bool:
+def foreign(node: Node) -> bool:
+    """Was the operation defined outside of this package?"""
     op = _op(node)
     rules = [op.backward] if isinstance(op, Fused) else op.vjps
     return any(rule is not None and not rule.__module__.startswith(PACKAGE) for rule in rules)

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..graph import Array
 from . import factors, places
+from .sound import NONLINEAR, STALE
 from .suspect import Cause, Suspect, Trial
 from .verdict import FLOAT32, KERNEL_WRITES, KINK, RANDOM, RANDOM_RULE
 
@@ -81,6 +82,8 @@ FACTS = (
     _seen("random backward", RANDOM_RULE),
     _seen("float32 lost inside", FLOAT32),
     _seen("kink at the point", KINK),
+    _seen("stale value", STALE),
+    _seen("not linear in the incoming gradient", NONLINEAR),
     _writing("gradient written in place", "the incoming gradient"),
     _writing("saved value mutated", "what the forward saved", "the output", "argument"),
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from .differences import Differences, norm
 from .entries import Culprit, Entries
 from .patterns import Elements, in_common
 from .report import Comparison, Finding, Index, Report
+from .sound import problems
 from .subject import Outputs, Subject
 
 TWICE = 1e-12  # relative: answers further apart are two answers
@@ -158,7 +160,8 @@ class Check:
 
     def inspect(self) -> None:
         """What the recorded operations show by themselves."""
-        for text in (*audit.writes(self.nodes, self.rng), *audit.mismatched(self.nodes, self.rng)):
+        found = (audit.writes(self.nodes, self.rng), audit.mismatched(self.nodes, self.rng), problems(self.nodes))
+        for text in chain.from_iterable(found):
             self.find("wrong", text)
 
     def compare_readings(self, below: Check) -> None:

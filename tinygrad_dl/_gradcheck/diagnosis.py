@@ -12,6 +12,7 @@ from ..graph import Array, Node, behind
 from .causes import FACTS, REPAIRS
 from .cuts import DIRECTIONS, Mending, cuts
 from .operation import Operation, Randomness, operations_of
+from .sound import STALE
 from .suspect import Cause, Suspect, suspects
 from .verdict import FLOAT32, KERNEL_WRITES, Verdict, judge
 
@@ -74,7 +75,7 @@ def diagnose(operation: Operation, verdict: Verdict) -> Iterator[Diagnosis]:
     """The causes of a verdict: of each wrong rule the first in the catalogue that proves itself."""
     if verdict.kind in ("right", "not checked") and verdict.text != FLOAT32:
         return
-    tried = verdict.kind in ("wrong", "kink") and verdict.text != KERNEL_WRITES
+    tried = verdict.kind in ("wrong", "kink") and verdict.text not in (KERNEL_WRITES, STALE)
     found = list(suspects(operation, verdict)) if tried else []
     for suspect in found:
         for cause in REPAIRS:

@@ -15,11 +15,13 @@ from ..autodiff import propagate
 from ..graph import Array, Leaf, Node, Output, wrap
 from ..primitive import Primitive
 from .audit import at, frozen
+from .differences import norm
 
 STEP = 1e-6  # of the size of each element
 SHIFTS = 7  # arguments that move each in its own way
 SAMPLE = 2**14  # elements of a large elementwise operation that are looked at closely
 ZEROS = 2**10  # zeros among them, of each argument: there are kinks
+SPREAD = 0.1  # of each element: how far apart points nearby are
 PERIOD = 8191  # random numbers, then the same again: a prime, which fits no axis
 
 
@@ -188,6 +190,16 @@ def _missing(node: Node, values: dict[Node, Any]) -> str | None:
         if isinstance(arg, Node) and values.get(arg) is None:
             return "the value of an argument that no rule reads is gone"
     return None
+
+
+def nearby(array: Any, rng: np.random.Generator) -> Any:
+    """Another point, of the same signs."""
+    if not is_floating(array):
+        return array
+    typical = norm(array) / np.sqrt(max(1, array.size)) or 1.0
+    moved = array * rng.uniform(1 - SPREAD, 1 + SPREAD, array.shape)
+    moved = np.where(array, moved, typical * SPREAD * rng.standard_normal(array.shape))
+    return frozen(moved.astype(array.dtype, copy=False))
 
 
 def _taken(value: Any, chosen: Array) -> Any:

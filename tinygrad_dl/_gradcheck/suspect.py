@@ -13,14 +13,12 @@ import numpy as np
 from ..autodiff import unbroadcast
 from ..graph import Array
 from ..primitive import Fused
-from .audit import frozen
 from .differences import EPS, norm
-from .operation import STEP, Operation, Randomness
+from .operation import STEP, Operation, Randomness, nearby
 from .verdict import Verdict
 
 POINTS = 5  # where a repair must hold
 ATTEMPTS = 12  # at finding them
-SPREAD = 0.1  # of each element: how far apart they are
 HOLDS = 1e-5  # relative: a repaired gradient is right
 REACHES = (1e-4, 1e-2)  # of the size of each element: the step of the differences, and one where rounding hides it
 KNOWN = 1e-3  # relative: a derivative known less sharply proves nothing
@@ -138,7 +136,7 @@ class Suspect:
 
     def _trial(self, rng: np.random.Generator) -> Trial | None:
         operation, i = self.operation, self.i
-        args = [_nearby(a, rng) if k in operation.live else a for k, a in enumerate(operation.args)]
+        args = [nearby(a, rng) if k in operation.live else a for k, a in enumerate(operation.args)]
         randomness = Randomness(int(rng.integers(2**31)))
         step = randomness.step(args[i], i) / STEP
         try:
@@ -199,15 +197,6 @@ def suspects(operation: Operation, verdict: Verdict) -> Iterator[Suspect]:
     for i in operation.live:
         found = (Suspect(operation, i, j, verdict) for j in range(len(operation.values(operation.args))))
         yield from islice((s for s in found if s.wrong), 1)
-
-
-def _nearby(array: Any, rng: np.random.Generator) -> Any:
-    """Another point, of the same signs."""
-    if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
-        return array
-    typical = norm(array) / np.sqrt(max(1, array.size)) or 1.0
-    moved = array * rng.uniform(1 - SPREAD, 1 + SPREAD, array.shape)
-    return frozen(np.where(array, moved, typical * SPREAD * rng.standard_normal(array.shape)))
 
 
 def _tried(repair: Repair, trial: Trial) -> Any:

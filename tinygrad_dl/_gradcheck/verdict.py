@@ -21,6 +21,7 @@ from ..graph import Array, Output
 from .audit import frozen
 from .differences import EPS, Differences, Slope
 from .operation import STEP, Operation, Randomness, is_floating
+from .sound import unsound
 
 AGREES = 1e-6  # relative: a single step settles it
 SINGLE = 3e-6  # the same, in float32
@@ -84,9 +85,10 @@ def _verdict(operation: Operation, randomness: Randomness) -> Verdict:
         examination = _Examination(operation, leaves, randomness)
         if (text := examination.failure()) is not None:
             return Verdict("wrong", text)
-        if operation.precision is np.float32:
-            return Verdict("right" if examination.linear() else "not checked")
-        return examination.verdict()
+        found = examination.verdict()
+        if found.kind in ("right", "kink") and (text := unsound(operation, leaves, examination.weights)) is not None:
+            return Verdict("wrong", text)
+        return found
     except Exception as error:
         return Verdict("not checked", f"it cannot be run nearby: {_first_line(error)}")
 
@@ -116,7 +118,7 @@ class _Examination:
             self.steps[n], self.shares[n] = louder * self.steps[n], louder * self.shares[n]
         return None
 
-    def linear(self) -> bool:
+    def _linear(self) -> bool:
         """Does a long step in float32 show that the rule is right, as it can where the kernel is linear in each of two
         arguments?"""
         differences = self._differences(self.steps)
@@ -127,6 +129,8 @@ class _Examination:
         return [0.0 if g is None else float(np.vdot(v, g)) for v, g in zip(self.steps, pulled, strict=True)]
 
     def verdict(self) -> Verdict:
+        if self.operation.precision is np.float32:
+            return Verdict("right" if self._linear() else "not checked")
         differences = self._differences(self.steps)
         if self._settled(differences, sum(self.shares)) and all(map(self._settled_alone, self._drowned())):
             return Verdict("right")

@@ -22,6 +22,7 @@ SHIFTS = 7  # arguments that move each in its own way
 SAMPLE = 2**14  # elements of a large elementwise operation that are looked at closely
 ZEROS = 2**10  # zeros among them, of each argument: there are kinks
 SPREAD = 0.1  # of each element: how far apart points nearby are
+ALIKE = 1e-2  # relative: what float32 may make of a value
 PERIOD = 8191  # random numbers, then the same again: a prime, which fits no axis
 
 
@@ -200,6 +201,37 @@ def nearby(array: Any, rng: np.random.Generator) -> Any:
     moved = array * rng.uniform(1 - SPREAD, 1 + SPREAD, array.shape)
     moved = np.where(array, moved, typical * SPREAD * rng.standard_normal(array.shape))
     return frozen(moved.astype(array.dtype, copy=False))
+
+
+def changed(operation: Operation) -> bool:
+    """Is the recorded output no longer what the recorded arguments give?"""
+    y, outputs = operation.output, operation.outputs
+    if not isinstance(y, np.ndarray) or y.dtype == np.float16:
+        return False
+    if largest(y - outputs[0].data) <= ALIKE * largest(y):
+        return False
+    dtypes = [parent and parent.dtype for parent in operation.node.parents]
+    args = [a if dtype is None else a.astype(dtype) for a, dtype in zip(operation.args, dtypes, strict=True)]
+    again = operation.values(args)[0]  # rounded as it was the first time
+    return largest(y - again) > ALIKE * max(map(largest, (y, *filter(is_floating, operation.args))))
+
+
+def half_read(operation: Operation, i: int) -> bool:
+    """Is the argument a symmetric matrix of which the kernel reads one half? Then its derivative is that along
+    symmetric directions."""
+    a = operation.args[i]
+    if a.ndim < 2 or a.shape[-1] != a.shape[-2] or not np.array_equal(a, a.swapaxes(-1, -2)):
+        return False
+    ones, centre = np.ones(a.shape[-2:]), operation.values(operation.args)
+    for half in (np.triu(ones, 1), np.tril(ones, -1)):
+        moved = operation.values([*operation.args[:i], a + half, *operation.args[i + 1 :]])
+        if all(map(np.array_equal, centre, moved)):
+            return True
+    return False
+
+
+def largest(values: Array) -> float:
+    return max(float(values.max(initial=0.0)), -float(values.min(initial=0.0)))
 
 
 def _taken(value: Any, chosen: Array) -> Any:

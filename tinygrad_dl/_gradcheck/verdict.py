@@ -20,13 +20,12 @@ from .._tensor import Tensor
 from ..graph import Array, Output
 from .audit import frozen
 from .differences import EPS, Differences, Slope
-from .operation import STEP, Operation, Randomness, is_floating
+from .operation import ALIKE, STEP, Operation, Randomness, changed, half_read, is_floating, largest
 from .sound import unsound
 
 AGREES = 1e-6  # relative: a single step settles it
 SINGLE = 3e-6  # the same, in float32
 DIFFERS = 1e-5  # relative: beyond it, and beyond what rounding and bending explain, a gradient is wrong
-ALIKE = 1e-2  # relative: what float32 may make of a value
 TWICE = 1e-12  # relative: answers further apart are two answers
 BENT = 1e-3  # relative: slopes to both sides that differ by more are looked at again
 UNKNOWN = 0.1  # relative: a derivative known less sharply is not known
@@ -80,7 +79,7 @@ def _verdict(operation: Operation, randomness: Randomness) -> Verdict:
             return Verdict("wrong", KERNEL_WRITES)
         return Verdict("not checked", f"it cannot be run again by itself: {_first_line(error)}")
     try:
-        if _changed(operation):
+        if changed(operation):
             return Verdict("wrong", CHANGED)
         examination = _Examination(operation, leaves, randomness)
         if (text := examination.failure()) is not None:
@@ -111,10 +110,10 @@ class _Examination:
             self.shares = self._shares(self.weights)
         except Exception as error:
             return RULE_WRITES if "read-only" in str(error) else f"the rule fails: {error}"
-        largest = max(map(abs, self.shares), default=0.0)
+        most = max(map(abs, self.shares), default=0.0)
         for n in self._drowned():
             share = abs(self.shares[n])
-            louder = LOUDER if LOUDER * share < largest else largest / share
+            louder = LOUDER if LOUDER * share < most else most / share
             self.steps[n], self.shares[n] = louder * self.steps[n], louder * self.shares[n]
         return None
 
@@ -146,8 +145,8 @@ class _Examination:
 
     def _drowned(self) -> list[int]:
         """The live arguments, counted, whose share is lost in that of the others."""
-        largest = max(map(abs, self.shares), default=0.0)
-        return [n for n, share in enumerate(self.shares) if abs(share) < DROWNED * largest]
+        most = max(map(abs, self.shares), default=0.0)
+        return [n for n, share in enumerate(self.shares) if abs(share) < DROWNED * most]
 
     def _differences(self, steps: Sequence[Array | None]) -> list[tuple[Array, Array]]:
         """Of each output the change from a step behind to one ahead, and the bend between, the second difference."""
@@ -206,7 +205,7 @@ class _Examination:
     def _random(self) -> bool:
         again = self.operation.along([None] * len(self.steps), 0.0)
         return any(
-            not np.array_equal(y, z) and _largest(z - y) > TWICE * _largest(y)
+            not np.array_equal(y, z) and largest(z - y) > TWICE * largest(y)
             for y, z in zip(self.centre, again, strict=True)
         )
 
@@ -221,7 +220,7 @@ class _Examination:
         closer = self.operation.along(self.steps, CLOSER)
         for y, arrays, near, weight in zip(self.centre, differences, closer, self.weights, strict=True):
             change, bend, w = (a.ravel() for a in (*arrays, weight))
-            bent = np.flatnonzero(np.abs(bend) > BENT * _largest(change) + 64 * EPS * _largest(y))
+            bent = np.flatnonzero(np.abs(bend) > BENT * largest(change) + 64 * EPS * largest(y))
             # closer by, what is off the line falls with the step at a kink, and with its square elsewhere
             off = np.abs(near.take(bent) - y.take(bent) - CLOSER / 2 * change.take(bent))
             size = CLOSER / 2 * np.abs(bend.take(bent))
@@ -250,7 +249,7 @@ class _Examination:
         return min(verdicts, key=lambda v: ("wrong", "kink", "not checked", "right").index(v.kind))
 
     def _argument(self, i: int, step: Array, g: Array | None, weights: list[Array]) -> Verdict:
-        if _half(self.operation, i):
+        if half_read(self.operation, i):
             step = step + step.swapaxes(-1, -2)
         slope = self._slope([step if k == i else None for k in self.operation.live], weights)
         analytic = 0.0 if g is None else float(np.vdot(step, g)) / STEP
@@ -281,34 +280,7 @@ class _Examination:
 
     def _largest(self) -> float:
         """Of the values that the kernel may meet on the way: its constants are seldom larger than 1."""
-        return max(1.0, *map(_largest, (*filter(is_floating, self.operation.args), *self.centre)))
-
-
-def _changed(operation: Operation) -> bool:
-    """Is the recorded output no longer what the recorded arguments give?"""
-    y, outputs = operation.output, operation.outputs
-    if not isinstance(y, np.ndarray) or y.dtype == np.float16:
-        return False
-    if _largest(y - outputs[0].data) <= ALIKE * _largest(y):
-        return False
-    dtypes = [parent and parent.dtype for parent in operation.node.parents]
-    args = [a if dtype is None else a.astype(dtype) for a, dtype in zip(operation.args, dtypes, strict=True)]
-    again = operation.values(args)[0]  # rounded as it was the first time
-    return _largest(y - again) > ALIKE * max(map(_largest, (y, *filter(is_floating, operation.args))))
-
-
-def _half(operation: Operation, i: int) -> bool:
-    """Is the argument a symmetric matrix of which the kernel reads one half? Then its derivative is that along
-    symmetric directions."""
-    a = operation.args[i]
-    if a.ndim < 2 or a.shape[-1] != a.shape[-2] or not np.array_equal(a, a.swapaxes(-1, -2)):
-        return False
-    ones, centre = np.ones(a.shape[-2:]), operation.values(operation.args)
-    for half in (np.triu(ones, 1), np.tril(ones, -1)):
-        moved = operation.values([*operation.args[:i], a + half, *operation.args[i + 1 :]])
-        if all(map(np.array_equal, centre, moved)):
-            return True
-    return False
+        return max(1.0, *map(largest, (*filter(is_floating, self.operation.args), *self.centre)))
 
 
 def _freeze(outputs: Sequence[Tensor]) -> None:
@@ -323,10 +295,6 @@ def _freeze(outputs: Sequence[Tensor]) -> None:
 
 def _all_frozen(saved: Any) -> Any:
     return tuple(map(_all_frozen, saved)) if type(saved) is tuple else frozen(saved)
-
-
-def _largest(values: Array) -> float:
-    return max(float(values.max(initial=0.0)), -float(values.min(initial=0.0)))
 
 
 def _first_line(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """The engine: what is recorded, what backward does with it, and what it says when it cannot."""
 
+import functools
 import gc
 import threading
 import weakref
@@ -326,6 +327,21 @@ def test_elementwise_primitives_are_summed_over_broadcast_axes():
 def test_a_taken_numpy_function_is_not_replaced():
     with pytest.raises(ValueError, match="tanh already has an operation"):
         tg.primitive(np.tanh, lambda g, y, x: g, numpy=np.tanh)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "match"),
+    [
+        ((np.square,), {}, "square: expected a rule for each array argument, None for one without gradient: 1, got 0"),
+        ((lambda x: x * x,), {"name": "squared"}, "squared: expected a rule for each array argument"),
+        ((np.multiply, lambda g, y, a, b: g * b), {"name": "mul"}, "mul: expected a rule .*: 2, got 1"),
+        ((functools.partial(np.sum, axis=0), lambda g, y, x: g), {}, "expected name= for functools.partial"),
+        ((np.cosh, lambda g, y, x: g * np.sinh(x)), {"numpy": "cosh"}, "expected a function in numpy=.* got 'c'"),
+    ],
+)
+def test_an_operation_that_lacks_something_is_refused(arguments, options, match):
+    with pytest.raises(TypeError, match=match):
+        tg.primitive(*arguments, **options)
 
 
 def test_numpy_in_numpy_out():

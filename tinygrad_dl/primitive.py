@@ -40,12 +40,12 @@ class Primitive:
         parameters = [] if isinstance(kernel, np.ufunc) else list(inspect.signature(kernel).parameters.values())
         self.open = any(p.kind is p.VAR_POSITIONAL for p in parameters)
         self.variadic = self.open and parameters[0].kind is inspect.Parameter.VAR_POSITIONAL
-        self.arity = len(self.vjps) or getattr(kernel, "nin", 1)
+        self.arity = len(self.vjps)
         self.array_names = [p.name for p in parameters[: self.arity] if p.kind is p.POSITIONAL_OR_KEYWORD]
         self.static_names = [p.name for p in parameters[self.arity :] if p.kind is not p.VAR_POSITIONAL]
         self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
         self.keeps_output, self.drops = _unread(self.vjps)
-        self.gaps = None in self.vjps or not self.vjps
+        self.gaps = None in self.vjps
         self.joint = self.variadic  # are the gradients computed together?
         self.forward: Callable[..., tuple[Any, Any]] | None = None
 
@@ -237,9 +237,18 @@ def primitive(
     elementwise: NumPy broadcasting applies, and gradients are summed back over the broadcast axes. Without
         it a gradient of another shape than its argument is an error.
     numpy: the NumPy function (or functions) that the operation answers to.
-    Raises ValueError if another operation answers to it already.
+    Raises ValueError if another operation answers to it already, TypeError without rules or a name.
     """
-    op = Primitive(fn, vjps, name or fn.__name__, elementwise)
+    name = name or getattr(fn, "__name__", None)
+    if name is None:
+        raise TypeError(f"primitive: expected name= for {describe(fn)}, which has none of its own")
+    arrays = fn.nin if isinstance(fn, np.ufunc) else max(1, len(vjps))
+    if len(vjps) != arrays:
+        raise TypeError(
+            f"primitive: {name}: expected a rule for each array argument, None for one without gradient: {arrays}, got "
+            f"{len(vjps)}"
+        )
+    op = Primitive(fn, vjps, name, elementwise)
     answer(op, numpy)
     return op
 
@@ -247,6 +256,8 @@ def primitive(
 def answer(op: Callable[..., Any], numpy: Callable[..., Any] | Iterable[Callable[..., Any]]) -> None:
     """Let `np.f(tensor)` call `op`."""
     for function in (numpy,) if callable(numpy) else tuple(numpy):
+        if not callable(function):
+            raise TypeError(f"primitive: expected a function in numpy=, such as np.sinc, got {function!r}")
         if function in ANSWERS:
             raise ValueError(
                 f"{function.__name__} already has an operation; leave numpy= out and call the object that is returned"

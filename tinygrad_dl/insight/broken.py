@@ -110,7 +110,7 @@ def _cut(node: Node, position: int, array: Any, twin: Node | None, target: Node)
         lines.append(f"these are the values of {what} at {describe_line(twin.line)}, taken off the graph")
     if text and position < len(text.operands):
         lines += origin(node.code, line_number(*node.line), text.operands[position])[0]
-    if op.vjps and op.vjps[min(position, len(op.vjps) - 1)] is None:
+    if op.vjps[min(position, len(op.vjps) - 1)] is None:
         lines.append(f"{op.name} has no derivative in this argument")
     return Cut("\n    ".join(lines), leads)
 

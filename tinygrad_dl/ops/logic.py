@@ -14,7 +14,7 @@ _all: Any = np.logical_and.reduce
 
 
 def _ufunc(fn: np.ufunc) -> Primitive:
-    op = primitive(fn, elementwise=True, numpy=fn)
+    op = primitive(fn, *[None] * fn.nin, elementwise=True, numpy=fn)
     op.__doc__ = f"`np.{fn.__name__}`, elementwise. No gradient."
     return op
 

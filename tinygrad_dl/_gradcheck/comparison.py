@@ -23,7 +23,7 @@ from .entries import Culprit, Entries
 from .patterns import Elements, in_common
 from .report import Comparison, Finding, Index, Report
 from .sound import problems
-from .subject import Outputs, Subject
+from .subject import Function, Outputs, Subject
 
 TWICE = 1e-12  # relative: answers further apart are two answers
 
@@ -55,7 +55,7 @@ class Check:
             self.inspect()
         else:
             self.compare_readings(self.below)
-        centre = [y.data for _, y in self.outputs]
+        centre = self.values()
         bases = [a.base for a in self.arguments]
         peaks = [float(np.max(abs(values), initial=0.0)) for values in (*centre, *bases)]
         largest = max(audit.magnitude(self.nodes), self.report.eps, *peaks)
@@ -74,15 +74,26 @@ class Check:
 
     def gradients(self, tensors: list[Tensor]) -> Outputs:
         """The gradients of the weighted outputs, as a function of the arguments that can be differentiated again."""
+        return self._gradients(tensors, second=True)
+
+    def arrays(self, tensors: list[Tensor]) -> Outputs:
+        """The same by the rules' reading on arrays, for their values alone: it takes a third of the time."""
+        return self._gradients(tensors, second=False)
+
+    def _gradients(self, tensors: list[Tensor], second: bool) -> Outputs:
         outputs = self.function(tensors)
-        seeds = [(y.node, wrap(w)) for (_, y), w in zip(outputs, self.weights, strict=True) if y.node]
-        found = propagate(seeds, second=True, retain=True, wanted={t.node for t in tensors if t.node is not None})
-        pairs = zip(self.arguments, tensors, strict=True)
-        return [(f"grad {a.name}", found[t.node]) for a, t in pairs if t.node is not None and t.node in found]
+        pairs = zip(outputs, self.weights, strict=True)
+        seeds = [(y.node, wrap(w) if second else w) for (_, y), w in pairs if y.node]
+        found = propagate(seeds, second=second, retain=True, wanted={t.node for t in tensors if t.node is not None})
+        named = [(f"grad {a.name}", found.get(t.node)) for a, t in zip(self.arguments, tensors, strict=True) if t.node]
+        return [(name, g if second else wrap(g)) for name, g in named if g is not None]
 
     def values(self, i: int = -1, array: Array | None = None) -> list[Array]:
         """The outputs, with argument i replaced."""
-        _, outputs = self.subject.run(self.function, i, array)
+        return self._values(self.function if self.below is None else self.below.arrays, i, array)
+
+    def _values(self, function: Function, i: int = -1, array: Array | None = None) -> list[Array]:
+        _, outputs = self.subject.run(function, i, array)
         shapes = {name: y.shape for name, y in outputs}
         expected = {name: y.shape for name, y in self.outputs}
         if shapes != expected:
@@ -116,7 +127,7 @@ class Check:
     def repeats(self) -> bool:
         """Does the function answer twice the same?"""
         state = generator().bit_generator.state
-        for (name, y), again in zip(self.outputs, self.values(), strict=True):
+        for (name, y), again in zip(self.outputs, self._values(self.function), strict=True):
             if (text := _apart(y.data, again)) is not None:
                 drew = generator().bit_generator.state != state
                 source = (

@@ -92,11 +92,13 @@ class Entries:
                 unblamed &= np.array([self.verdict(r, j) != "wrong" for j in range(len(unblamed))])
 
     def _sharpen(self) -> None:
-        """Settle some elements where rounding hides too much of a gradient."""
+        """Settle some elements where rounding hides too much of a gradient: the largest, and of those that it hides
+        altogether rather one that is settled for another output."""
         size = abs(self.analytic) + abs(self.value)
+        seen = np.where(size > self.error, size, 0.0)
         for j in range(size.shape[1]):
             if norm(self.error[:, j]) > RESOLVED * norm(size[:, j]):
-                for r in np.argsort(-size[:, j], kind="stable")[:AGAIN]:
+                for r in np.lexsort((~self.settled, -seen[:, j]))[:AGAIN]:
                     self._settle(r)
 
     def verdict(self, r: int, j: int) -> str:

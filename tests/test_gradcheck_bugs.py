@@ -136,6 +136,9 @@ def test_kinks_are_not_wrong(name):
 def test_a_jump_is_a_kink_and_a_kink_close_by_is_none():
     assert check(np.floor, np.array([1.0])).verdict == "kink"
     assert check(np.floor, np.array([1.5]))
+    for x in ([0.0], [0.0, 1.0]):
+        report = check(np.arctan2, np.array(x), np.array(x))
+        assert {c.verdict for c in report.comparisons} == {"kink"}, "it jumps, and its gradient is none"
     for distance in (1e-7, 1e-8):  # less than the step
         assert check(np.abs, np.array([distance, -distance]))
         assert check(lambda x: np.maximum(x, 0), np.array([distance, -distance]))

@@ -31,6 +31,8 @@ def test_wrt_leaves_in_every_form():
 
 def test_wrt_must_be_float64_leaves():
     single = tg.tensor([1.0], requires_grad=True, name="single")
+    with pytest.raises(TypeError, match=r"gradcheck: wrt is float32.*dtype='float64'"):
+        gradcheck(lambda: 0, wrt=tg.tensor([1.0], requires_grad=True))
     with pytest.raises(TypeError, match=r"single in wrt is float32.*dtype='float64'"):
         gradcheck(lambda: single * 2, wrt=single)
     w = leaf([1.0])

@@ -22,6 +22,7 @@ SAFETY = 8.0  # standard deviations of rounding noise that a difference may be o
 COARSE = 2.0**-30  # of the largest value on the way: noise that is not float64's
 FOREIGN = 64.0  # rounding units: more noise than this comes from larger values on the way, alike for all elements
 DROWNED = 2.0**-10  # of a value: noise that leaves little of it
+STEEPER = 7.0  # times, from a step to one of an eighth: a jump
 RUNGS = -6, 4  # of the ladder: first step times 8 to this power
 
 
@@ -126,6 +127,10 @@ class Differences:
         """Of every output's weighted sum, by one step."""
         return self._summed([(h, self.rates(i, k, h))])[0]
 
+    def _ladder(self, i: int, k: int, first: float, low: int) -> list[Slope]:
+        steps = [first * 8.0**power for power in range(low, RUNGS[1] + 1)]
+        return self._summed([(h, self.rates(i, k, h)) for h in steps])
+
     def _summed(self, ladder: Sequence[tuple[float, Sequence[Rates]]]) -> list[Slope]:
         """Of every output's weighted sum, by the rates for each step."""
         found = []
@@ -147,9 +152,12 @@ class Differences:
         """By a ladder of steps: the rung with the least error, and whether there is a kink."""
         first, x = self.step(i, k), abs(float(self.bases[i].flat[k]))
         low = RUNGS[0] if x == 0 else max(-14, min(RUNGS[0], int(np.log2(x) / 3)))  # down to eps·|x|, of a small x
-        steps = [first * 8.0**power for power in range(low, RUNGS[1] + 1)]
-        rungs = self._summed([(h, self.rates(i, k, h)) for h in steps])
+        rungs = self._ladder(i, k, first, low)
         usable = [rung for rung in rungs if np.isfinite(rung.value).all()]
+        if len(usable) < 2 and x:  # of an x so small that these steps lead out of the domain
+            low = RUNGS[0]
+            rungs = self._ladder(i, k, self.eps * x, low)
+            usable = [rung for rung in rungs if np.isfinite(rung.value).all()]
         if len(usable) < 2:
             return rungs[0]
         value, error = np.stack([r.value for r in usable]), np.stack([r.error for r in usable])
@@ -169,9 +177,17 @@ class Differences:
         return sides._replace(value=extrapolated, error=error, step=steps, kinked=kinked)
 
 
+def _jumps(rungs: Sequence[Slope]) -> Array:
+    """Which outputs change as much however short the step, so that their slope is none."""
+    value, error = np.stack([r.value for r in rungs]), np.stack([r.error for r in rungs])
+    steeper = np.abs(value[:-1]) > STEEPER * np.abs(value[1:])
+    found: Array = np.all(steeper & (np.abs(value[:-1]) > error[:-1] / DROWNED), axis=0)
+    return found
+
+
 def _kinks(rungs: Sequence[Slope]) -> tuple[Slope, Array]:
-    """Which outputs have one-sided slopes that stay apart while h shrinks to where rounding hides them; and the
-    slopes there."""
+    """Which outputs have one-sided slopes that stay apart while h shrinks to where rounding hides them, or jump; and
+    the slopes there, any of which a jump may have."""
     low, high, spread = (np.stack([getattr(r, name) for r in rungs]) for name in ("low", "high", "spread"))
     gap = high - low
     seen = spread < gap[-1] / 10
@@ -179,7 +195,9 @@ def _kinks(rungs: Sequence[Slope]) -> tuple[Slope, Array]:
     apart = np.where(seen, gap, np.inf).min(axis=0) > gap[-1] / 2
     kinked = (seen[:-1].sum(axis=0) > 1) & apart & ~shrinks.any(axis=0)
     at, outputs = seen.argmax(axis=0), np.arange(gap.shape[1])
-    return rungs[-1]._replace(low=low[at, outputs], high=high[at, outputs], spread=spread[at, outputs]), kinked
+    jumps = _jumps(rungs)
+    lowest, highest = np.where(jumps, -np.inf, low[at, outputs]), np.where(jumps, np.inf, high[at, outputs])
+    return rungs[-1]._replace(low=lowest, high=highest, spread=spread[at, outputs]), kinked | jumps
 
 
 def _scatter(samples: Array, weights: Array, largest: float) -> Array:

@@ -173,7 +173,8 @@ def _leaves(wrt: Any, name: str) -> Iterator[tuple[str, Tensor]]:
 
 def _float64(leaf: Tensor, name: str, remedy: str) -> Tensor:
     if leaf.dtype != np.float64:
-        raise TypeError(f"gradcheck: {name} in wrt is {leaf.dtype}, too coarse for differences; {remedy}")
+        place = name if name.startswith("wrt") else f"{name} in wrt"
+        raise TypeError(f"gradcheck: {place} is {leaf.dtype}, too coarse for differences; {remedy}")
     return leaf
 
 

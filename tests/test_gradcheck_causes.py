@@ -131,6 +131,7 @@ def test_the_report_names_the_operation_the_argument_and_the_line():
         ("missing chain factor: other operand", "the factor argument 1 is missing"),
         ("missing chain factor: mask", "the mask x > 0 is missing"),
         ("shifted by a slice: off by one", "belongs 1 further on along axis 1"),
+        ("repeated indices overwrite: vector", "add them up, as tg.scatter_add does"),
         ("not linear in the incoming gradient: squared", "multiplies by the incoming gradient twice"),
         ("saved value mutated: fused", "writes into what the forward saved"),
         ("gradient cut off: detached", "x is argument 1 of multiply"),

@@ -236,8 +236,8 @@ def test_out_of_joins_raises_by_name(f):
         (lambda t: np.add.accumulate(t), ""),
         (lambda t: np.add.outer(t, t), ""),
         (lambda t: np.add.reduceat(t, [0, 1]), ""),
-        (lambda t: np.add.at(t, [0], 1.0), ""),
-        (lambda t: np.add.at(np.zeros(3), [0, 1, 2], t), ""),
+        (lambda t: np.add.at(t, [0], 1.0), "use tg.scatter_add("),
+        (lambda t: np.add.at(np.zeros(3), [0, 1, 2], t), "use tg.scatter_add("),
     ],
 )
 def test_ufunc_methods_raise_by_name(method, use):

@@ -154,6 +154,7 @@ def _keywords(op: Any) -> frozenset[str]:
     return frozenset(inspect.signature(op).parameters)
 
 
+_ADD_AT = "use tg.scatter_add(t, i, index=(tg.ops.index.ARRAY,), shape=x.shape), which makes a new array"
 _RAW = "use t.detach().numpy() for a plain array"
 
 
@@ -167,7 +168,7 @@ def _instead(ufunc: np.ufunc, method: str) -> str:
     }
     if method == "reduce" and ufunc.__name__ in reductions:
         return f"use {reductions[ufunc.__name__]}"
-    return _RAW
+    return _ADD_AT if (ufunc, method) == (np.add, "at") else _RAW
 
 
 def _full_name(function: Any) -> str:

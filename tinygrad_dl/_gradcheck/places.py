@@ -124,7 +124,8 @@ def overwritten(s: Suspect) -> str | None:
     for k in s.arrays("iu"):
         indices = s.operation.args[k]
         if indices.ndim == 1 and len(np.unique(indices)) < indices.size and s.holds(_one_by_one(k)):
-            return f"where an index of argument {k} occurs twice the gradients overwrite each other: add them up"
+            text = f"where an index of argument {k} occurs twice the gradients overwrite each other"
+            return f"{text}: add them up, as tg.scatter_add does"
     return None
 
 

@@ -27,7 +27,7 @@ def checkpoint(f: Callable[..., Any], *args: Any) -> Any:
     """
     if not current().recording or taping() is not None or stand_ins():  # a compiled step plans its own memory
         return f(*args)
-    call = _Checkpoint(f, args)
+    call = Checkpoint(f, args)
     start = next_order()
     with within(sources=call.noted):
         result = f(*args)
@@ -72,7 +72,7 @@ def _boundary(nodes: Sequence[Node | None], start: int) -> list[Node]:
     return older
 
 
-class _Checkpoint(Primitive):
+class Checkpoint(Primitive):
     """One call of `checkpoint`: its gradient comes from running the function again, recorded."""
 
     def __init__(self, f: Callable[..., Any], args: tuple[Any, ...]) -> None:

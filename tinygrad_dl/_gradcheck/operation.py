@@ -12,6 +12,7 @@ import numpy as np
 from .._source import describe_line
 from .._tensor import Tensor
 from ..autodiff import propagate
+from ..checkpointing import Checkpoint
 from ..graph import Array, Leaf, Node, Output, wrap
 from ..primitive import Primitive
 from .audit import at, frozen
@@ -185,6 +186,8 @@ def operations_of(nodes: Sequence[Node]) -> Iterator[Operation | tuple[Node, str
 
 
 def _missing(node: Node, values: dict[Node, Any]) -> str | None:
+    if isinstance(node.primitive, Checkpoint):
+        return "a checkpoint is not looked into; to check what is inside, call its function without tg.checkpoint"
     for arg in node.args:
         if type(arg) is Leaf and arg.stamp > node.order and arg.written is not None:
             return f"{arg.name or 'its argument'} was overwritten since, at {describe_line(arg.written)}"

@@ -486,3 +486,13 @@ def test_a_block_does_not_decorate_what_runs_later(block):
         return 1
 
     assert now() == now() == 1
+
+
+@pytest.mark.parametrize(
+    "rule", [lambda g, _y, _x: g * np.cos(_x), lambda g, _y, _x: g * _x[0], lambda g, _y, _x: 2 * _y]
+)
+def test_a_rule_that_reads_what_it_says_it_does_not(rule):
+    x = tg.tensor(np.ones(20), requires_grad=True)
+    for before in (x, x * 1):
+        with pytest.raises(TypeError, match=r"begins with _ is not kept.*drop the underscore"):
+            tg.primitive(np.sin, rule, name="op")(before).sum().backward()

@@ -95,11 +95,14 @@ def describe(value: Any) -> str:
     return f"{value.dtype} {tuple(shape)}" + (f" {name!r}" if isinstance(name, str) else "")
 
 
+_UNREAD = "a parameter whose name begins with _ is not kept: a rule may read its shape, ndim and dtype, and for its "
+_UNREAD += "values drop the underscore"
 _HINTS = (
     ("could not be broadcast", "shapes must be equal, or 1, axis by axis from the last"),
     ("mismatch in its core dimension", "the last axis of the first must equal the second last of the second"),
     ("cannot reshape", "the new shape must hold the same number of elements; one entry may be -1"),
     ("out of bounds for array of dimension", "axes run from -ndim to ndim - 1"),
+    *((before + kind, _UNREAD) for kind in ("Leaf", "Node", "Output") for before in ("'", "type ")),
 )
 
 

@@ -591,3 +591,14 @@ def test_a_derivative_from_outside_is_an_error_and_not_zero(derivative):
     with pytest.raises(RuntimeError, match=r"differentiate inside, as in tg.compile\(tg.grad\(f\)\)"):
         derivative(f, x)
     np.testing.assert_array_equal(tg.compile(tg.grad(f.function))(x).numpy(), 3 * x**2)
+
+
+def test_a_gradient_is_not_lost_because_the_first_call_asked_for_none():
+    f, w = tg.compile(lambda x: (x * x).sum()), tg.tensor([1.0, 2.0], requires_grad=True)
+    with tg.no_grad():
+        assert [float(f(w)) for _ in range(2)] == [5, 5]
+    with pytest.raises(RuntimeError, match="differentiate inside"):
+        f(w)
+    with tg.no_grad():
+        assert float(f(w)) == 5
+    assert len(f.programs) == 1

@@ -11,6 +11,7 @@ import numpy as np
 from .._source import describe
 from ..graph import Handle
 from ..nn.state import is_state
+from ..scope import current
 
 
 class Place:
@@ -90,5 +91,7 @@ def _sign(tree: Any, arrays: list[Any]) -> Iterator[Any]:
             yield from _sign(part, arrays)
     elif kind in (bool, int, float, str, bytes, type(None), np.dtype):
         yield kind, same_number(tree)
+    elif isinstance(tree, Handle):  # state, by which someone outside may ask for a gradient
+        yield kind, id(tree), current().recording
     else:
         yield kind, id(tree)

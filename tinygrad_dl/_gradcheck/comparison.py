@@ -18,14 +18,12 @@ from ..autodiff import _leading_to, propagate
 from ..graph import Array, Node, wrap
 from ..random import generator
 from . import audit
-from .differences import Differences, norm
+from .differences import TWICE, Differences, norm
 from .entries import Culprit, Entries
 from .patterns import Elements, in_common
 from .report import Comparison, Finding, Index, Report
 from .sound import problems
 from .subject import Function, Outputs, Subject
-
-TWICE = 1e-12  # relative: answers further apart are two answers
 
 
 class Check:

@@ -18,6 +18,9 @@ from ..graph import Array
 
 EPS = float(np.finfo(np.float64).eps)
 TINY = float(np.finfo(np.float64).tiny)
+TWICE = 1e-12  # relative: answers further apart are two answers
+BENT = 1e-3  # relative: slopes to both sides that differ by more may be those of a kink
+UNKNOWN = 0.1  # relative: a derivative known less sharply is not known
 SAFETY = 8.0  # standard deviations of rounding noise that a difference may be off by
 COARSE = 2.0**-30  # of the largest value on the way: noise that is not float64's
 FOREIGN = 64.0  # rounding units: more noise than this comes from larger values on the way, alike for all elements

@@ -8,12 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..graph import Array
-from .differences import Differences, Rates, Slope, norm
+from .differences import BENT, UNKNOWN, Differences, Rates, Slope, norm
 from .report import VERDICTS, Index
 
 RESOLVED = 1e-4  # relative: an argument whose gradient is known less sharply is looked at again, with other steps
-BENT = 1e-3  # relative: slopes to both sides that differ by more may be those of a kink
-UNKNOWN = 0.1  # relative: a derivative known less sharply is not known
 NOTHING = 2.0**-38  # of the largest value on the way: a derivative that is zero but for rounding
 AGAIN = 8  # elements looked at again
 SINGLY = 256  # elements of an output that are looked at one by one

@@ -11,11 +11,11 @@ import numpy as np
 from .._tensor import Tensor
 from ..graph import Array, Node
 from .audit import foreign
+from .differences import TWICE
 from .operation import Operation, Randomness, nearby, operations_of
 
 SCALES = 2.0**20, 2.0**-20  # of the incoming gradient: powers of two, which do not round
 LINEAR = 1e-6  # relative
-TWICE = 1e-12  # relative: answers further apart are two answers
 
 STALE = "its rule reads what the last call of the kernel left behind: it may read only its arguments and the output"
 NONLINEAR = "its rule does not answer to a much larger or smaller incoming gradient in proportion, as if it clipped it"

@@ -19,16 +19,13 @@ import numpy as np
 from .._tensor import Tensor
 from ..graph import Array, Output
 from .audit import frozen
-from .differences import EPS, Differences, Slope
+from .differences import BENT, EPS, TWICE, UNKNOWN, Differences, Slope
 from .operation import ALIKE, STEP, Operation, Randomness, changed, half_read, is_floating, largest
 from .sound import unsound
 
 AGREES = 1e-6  # relative: a single step settles it
 SINGLE = 3e-6  # the same, in float32
 DIFFERS = 1e-5  # relative: beyond it, and beyond what rounding and bending explain, a gradient is wrong
-TWICE = 1e-12  # relative: answers further apart are two answers
-BENT = 1e-3  # relative: slopes to both sides that differ by more are looked at again
-UNKNOWN = 0.1  # relative: a derivative known less sharply is not known
 DROWNED = 5e-2  # of the largest: the share of an argument that is looked at by itself
 TINY, WIDE = 1e-4, 1e4  # of a step
 CLOSER = 2.0**-9  # of a step

@@ -261,7 +261,8 @@ def compile(f: Any = None, *, backend: str = "auto", verify: int = 0) -> Any:
     Gives a `Compiled`, which is called as f. It is recorded anew when what it took for granted has changed;
     `docs/compile.md` says what is seen. Of programs that never ran again the latest 32 are kept; a RuntimeWarning says
     when there are more. Raises RuntimeError where a value is read out while it is recorded, where a result depends on
-    an argument that requires grad, and where a verified replay differs; ValueError for another backend, ImportError where it is not installed.
+    an argument that requires grad, and where a verified replay differs; ValueError for another backend, ImportError
+    where it is not installed.
     """
     if f is None:
         return functools.partial(compile, backend=backend, verify=verify)

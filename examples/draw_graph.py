@@ -18,7 +18,6 @@ def formula() -> tg.Drawing:
     w = tg.tensor(-3.0, requires_grad=True, name="w")
     b = tg.tensor(6.5, requires_grad=True, name="b")
     y = np.tanh(x * w + b)
-    y.name = "y"
     y.backward()
     return tg.draw(y)
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,11 @@ import tinygrad_dl as tg
 
 # OpenBLAS's threads spin for 30 ms after each product, to the harm of the tests beside; the workers inherit this.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
+
+# Hypothesis keeps what it has read of the code in a folder, which would otherwise be the current one.
+if "HYPOTHESIS_STORAGE_DIRECTORY" not in os.environ:
+    RECORDS = tempfile.TemporaryDirectory(prefix="hypothesis-")  # removed when the process ends
+    os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = RECORDS.name  # of the workers too
 
 settings.register_profile("steady", deadline=None, derandomize=True, database=None)
 settings.load_profile("steady")

@@ -1,5 +1,6 @@
 """Every Python block of the README and the docs runs; the examples run on little work; the reference is complete."""
 
+import html
 import inspect
 import json
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 
 import tinygrad_dl as tg
@@ -87,6 +89,18 @@ def test_examples_run(name, call, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out
     for file in files:
         assert (tmp_path / file).stat().st_size > 1000
+
+
+@pytest.mark.parametrize("name", ["formula", "network"])
+def test_the_pictures_of_the_pages_show_what_is_drawn_now(name):
+    module = runpy.run_path(str(ROOT / "examples" / "draw_graph.py"))
+    number = re.compile(r"-?\d+\.?\d*")
+    drawn, kept = (
+        html.unescape("\n".join(re.findall(r"<text[^>]*>(.*?)</text>", svg)))
+        for svg in (module[name]().svg(), (ROOT / "docs" / "pictures" / f"{name}.svg").read_text("utf-8"))
+    )
+    assert number.sub("", kept) == number.sub("", drawn), "run python examples/draw_graph.py docs/pictures"
+    np.testing.assert_allclose(*[[float(n) for n in number.findall(svg)] for svg in (kept, drawn)], rtol=1e-2)
 
 
 def test_links_of_the_pages_lead_somewhere():

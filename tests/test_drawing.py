@@ -20,7 +20,7 @@ def boxes(drawing: tg.Drawing) -> dict[str, list[str]]:
     found = re.findall(r"^\s*(b\d+) \[label=<(.*)> tooltip=", drawing.source, re.MULTILINE)
     cells = {name: re.findall(r"<TD[^>]*>(.*?)</TD>", table) for name, table in found}
     words = {name: [html.unescape(re.sub(r"<[^>]*>", "", cell)).strip() for cell in row] for name, row in cells.items()}
-    return {name: [word for word in row if word] for name, row in words.items()}
+    return {name: [re.sub("  +", "  ", word) for word in row if word] for name, row in words.items()}
 
 
 def arrows(drawing: tg.Drawing) -> Counter[tuple[str, str]]:
@@ -235,16 +235,20 @@ def test_names_of_modules_are_escaped_too():
 
 def test_files(formula, tmp_path):
     drawing = tg.draw(formula[0])
-    for name in ("a.svg", "a.png", "a.dot"):
+    for name in ("a.svg", "a.png", "a.dot", "a<b.html"):
         drawing.save(tmp_path / name)
     assert (tmp_path / "a.dot").read_text() == drawing.source
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert "tanh" in (tmp_path / "a.svg").read_text()
-    with pytest.raises(ValueError, match=r"\.svg, \.png, \.pdf or \.dot, got '.*a\.jpeg'"):
+    page = (tmp_path / "a<b.html").read_text()
+    assert "<title>a&lt;b</title>" in page
+    assert (page.count("<!DOCTYPE"), page.count("<?xml")) == (1, 0)
+    assert texts(page[page.index("<svg") :]) == texts(drawing.svg())
+    with pytest.raises(ValueError, match=r"\.svg, \.png, \.pdf, \.html or \.dot, got '.*a\.jpeg'"):
         drawing.save(tmp_path / "a.jpeg")
     with pytest.raises(FileNotFoundError):
         drawing.save(tmp_path / "nowhere" / "a.dot")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.dot", "a.png", "a.svg"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.dot", "a.png", "a.svg", "a<b.html"]
 
 
 def test_notebooks_show_the_picture(formula):

@@ -66,8 +66,9 @@ def label(box: Box, values: bool | Literal["auto"], grads: bool) -> str:
 def _title(box: Box) -> str:
     title = f"<B>{html.escape(_plain(box.title))}</B>"
     detail = "" if box.kind == "module" else _plain(box.detail)
-    more = f'  <FONT COLOR="{QUIET}">{html.escape(detail)}</FONT>' if detail else ""
-    return f"<TR>{_cell(title + more, box.title + '   ' + detail, 11, span=True)}</TR>"
+    gap = " " * (2 + len(box.title) // 3)  # that wide bold letters may take up
+    more = f'{gap}<FONT COLOR="{QUIET}">{html.escape(detail)}</FONT>' if detail else ""
+    return f"<TR>{_cell(title + more, box.title + gap + detail, 11, span=True, letter=0.63)}</TR>"
 
 
 def _line(line: str, size: float, colour: str = QUIET) -> str:
@@ -79,15 +80,17 @@ def _pair(name: str, number: str, colour: str, first: bool) -> str:
     rule = "<HR/>" if first else ""
     key = f'<FONT POINT-SIZE="9" COLOR="{colour}">{name}</FONT>'
     value = f'<FONT POINT-SIZE="10.5" COLOR="{colour}">{html.escape(number)}</FONT>'
-    return f"{rule}<TR>{_cell(key, name, 9)}{_cell(value, number, 10.5, right=True)}</TR>"
+    return f"{rule}<TR>{_cell(key, name, 9)}{_cell(value, number, 10.5)}</TR>"
 
 
-def _cell(written: str, plain: str, size: float, span: bool = False, right: bool = False) -> str:
-    """A cell; with a width of its own where `dot` may not know the letters."""
-    wide = sum(1.0 if unicodedata.east_asian_width(c) in "WF" else 0.6 for c in _plain(plain)) * size + 12
-    width = "" if plain.isascii() else f' WIDTH="{wide:.0f}"'
+def _cell(written: str, plain: str, size: float, span: bool = False, letter: float = 0.55) -> str:
+    """A cell as wide as its text in DejaVu Sans, which often replaces Helvetica, whose widths `dot` goes by.
+
+    letter: the mean width of a letter, of the size.
+    """
+    wide = sum(1.0 if unicodedata.east_asian_width(c) in "WF" else letter for c in _plain(plain)) * size + 12
     columns = ' COLSPAN="2"' if span else ""
-    return f'<TD ALIGN="{"RIGHT" if right else "LEFT"}"{columns}{width}>&nbsp;{written}&nbsp;</TD>'
+    return f'<TD ALIGN="LEFT"{columns} WIDTH="{wide:.0f}">&nbsp;{written}&nbsp;</TD>'
 
 
 def _value(box: Box, values: bool | Literal["auto"]) -> list[tuple[str, str, str]]:

@@ -5,6 +5,7 @@ It is the system's, or else the one of the package `graphviz-pure`, in the envir
 
 from __future__ import annotations
 
+import html
 import os
 import shutil
 import subprocess
@@ -14,6 +15,13 @@ from typing import Any
 
 FORMATS = ("svg", "png", "pdf")  # that `dot` writes
 TEXTS = ("dot", "gv")
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<title>{title}</title>
+<body style="display: grid; justify-content: safe center; margin: 1em">
+{svg}
+"""
 
 
 class Drawing:
@@ -27,17 +35,29 @@ class Drawing:
         return _render(self.source, "svg").decode()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the picture to a file; its suffix, .svg, .png, .pdf or .dot, says the format. `graphviz-pure` writes no
-        .pdf, Graphviz does.
+        """Write the picture to a file, in the format of its suffix: .svg, .png, .pdf, .html or .dot.
+
+        An .html page shows the .svg, and each box's line of code under the pointer. `graphviz-pure` writes no .pdf,
+        Graphviz does.
 
         Raises ValueError for another suffix, FileNotFoundError without a `dot` program or folder, RuntimeError where
         the program writes no such file."""
         target = Path(path)
         kind = target.suffix[1:].lower()
-        if kind not in (*FORMATS, *TEXTS):
-            raise ValueError(f"Drawing.save: expected a name that ends in .svg, .png, .pdf or .dot, got {str(path)!r}")
-        content = self.source.encode() if kind in TEXTS else _render(self.source, kind)
+        if kind in FORMATS:
+            content = _render(self.source, kind)
+        elif kind == "html":
+            content = self._page(target.stem).encode()
+        elif kind in TEXTS:
+            content = self.source.encode()
+        else:
+            expected = "a name that ends in .svg, .png, .pdf, .html or .dot"
+            raise ValueError(f"Drawing.save: expected {expected}, got {str(path)!r}")
         target.write_bytes(content)
+
+    def _page(self, title: str) -> str:
+        svg = self.svg()
+        return PAGE.format(title=html.escape(title), svg=svg[svg.index("<svg") :])  # no XML prolog inside of HTML
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         """What notebooks show."""

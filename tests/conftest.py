@@ -1,5 +1,6 @@
 """Random tests draw the same examples in every run, and keep no record of them."""
 
+import gc
 import os
 import signal
 import tempfile
@@ -21,6 +22,11 @@ if "HYPOTHESIS_STORAGE_DIRECTORY" not in os.environ:
 
 settings.register_profile("steady", deadline=None, derandomize=True, database=None)
 settings.load_profile("steady")
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests wait for their turn: the collector, which would walk them each time, leaves them alone."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import re
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -365,6 +366,45 @@ def test_errors_in_a_rule_name_the_forward_line():
     y = op(tg.tensor(np.ones((2, 3)), requires_grad=True)).sum()  # made here
     with pytest.raises(ValueError, match=r"(?s)backward of broken.*# made here"):
         y.backward()
+
+
+class Impossible(ValueError):
+    """An error that is not made of a message."""
+
+    def __init__(self, number, row):
+        super().__init__(f"{number} in {row}")
+        self.number = number
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_errors_keep_their_class_so_that_they_can_be_caught(compiled):
+    impossible = False
+
+    def kernel(a):
+        if impossible:
+            raise Impossible(3, "row 1")
+        return a * 1
+
+    def call(f, *args):
+        f = tg.compile(f, backend="numpy") if compiled else f
+        f(*args)
+        return f
+
+    inverse, own = call(np.linalg.inv, np.eye(2)), call(tg.primitive(kernel, lambda g, y, a: g, name="own"), np.ones(2))
+    with pytest.raises(np.linalg.LinAlgError, match=r"(?s)inv: Singular matrix.*float64 \(2, 2\)"):
+        inverse(tg.tensor(np.zeros((2, 2))))
+    impossible = True
+    with pytest.raises(Impossible, match="3 in row 1") as raised:
+        own(tg.tensor(np.ones(2)))
+    assert raised.value.number == 3
+    assert re.match(r"own\n  called with \(float64 \(2,\).*\)\n  forward at ", raised.value.__notes__[0])
+
+
+def test_an_error_in_a_rule_that_says_little_says_where():
+    y = tg.primitive(lambda a: a * 2, lambda g, y, a: {}["k"], name="lost")(tg.tensor(1.0, requires_grad=True))
+    with pytest.raises(KeyError) as raised:
+        y.backward()
+    assert re.match(r"backward of lost\n  called with \(float32 \(\)\)\n  forward at ", raised.value.__notes__[0])
 
 
 def test_errors_in_a_kernel_name_op_and_arguments(x):

@@ -251,6 +251,15 @@ def test_files(formula, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.dot", "a.png", "a.svg", "a<b.html"]
 
 
+def test_the_same_graph_gives_the_same_text(model):
+    sources = []
+    for _ in range(10):
+        with tg.random.scope(0):
+            labels = np.arange(6) % 3  # a constant, which comes before its operation
+            sources.append(tg.draw(nn.functional.cross_entropy(np.tanh(model(INPUTS)), labels)).source)
+    assert len(set(sources)) == 1
+
+
 def test_notebooks_show_the_picture(formula):
     bundle = tg.draw(formula[0])._repr_mimebundle_()
     assert "<svg" in bundle["image/svg+xml"]

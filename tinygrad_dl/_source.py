@@ -106,7 +106,9 @@ _HINTS = (
 )
 
 
-_KINDS = (np.exceptions.AxisError, IndexError, TypeError, ZeroDivisionError, ValueError, RuntimeError)
+_KINDS = (
+    np.exceptions.AxisError, np.linalg.LinAlgError, IndexError, TypeError, ZeroDivisionError, ValueError, RuntimeError,
+)  # fmt: skip
 
 
 def _advice(text: str, static: dict[str, Any]) -> str:
@@ -120,11 +122,18 @@ def _advice(text: str, static: dict[str, Any]) -> str:
 def explain(
     error: Exception, op: str, args: Any, static: dict[str, Any], path: Any = None, line: Line | None = None
 ) -> Exception:
-    """The same kind of exception, saying which op, in which layer, on what, and at which forward line."""
+    """The same kind of exception, saying which op, in which layer, on what, and at which forward line.
+
+    Of other classes than `_KINDS` and NumPy's own, which may need more than a message, the same one with a note."""
+    rebuilt = type(error) in _KINDS or type(error).__module__.startswith("numpy.")
+    kind = next((kind for kind in _KINDS if isinstance(error, kind)), None) if rebuilt else None
     shown = [describe(a) for a in args] + [f"{k}={v!r}" for k, v in static.items()]
-    text = str(error)
-    place = f" in layer {path}" if path is not None else ""
-    message = f"{op}{place}: {text}{_advice(text, static)}\n  called with ({', '.join(shown)})"
+    message = op if path is None else f"{op} in layer {path}"
+    message += ("" if kind is None else f": {error}") + _advice(str(error), static)
+    message += f"\n  called with ({', '.join(shown)})"
     if line is not None:
         message += f"\n  forward at {describe_line(line)}"
-    return next((kind(message) for kind in _KINDS if isinstance(error, kind)), error)
+    if kind is not None:
+        return kind(message)
+    error.add_note(message)
+    return error

@@ -101,7 +101,8 @@ class _Tracer:
             box.result, box.value = True, tensor.data
             box.title = f"{tensor.name} = {box.title}" if tensor.name and box.kind == "operation" else box.title
         self._place_values()
-        self.graph.boxes = sorted({*self.boxes.values(), *self.constants.values()}, key=lambda box: box.order)
+        found = dict.fromkeys([*self.constants.values(), *self.boxes.values()])  # of one order, a constant comes first
+        self.graph.boxes = sorted(found, key=lambda box: box.order)
         return self.graph
 
     def _leaf(self, node: Leaf) -> Box:

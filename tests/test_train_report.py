@@ -68,6 +68,15 @@ def without(monkeypatch, module):
     monkeypatch.setattr(builtins, "__import__", missing)
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 7])
+def test_epochs_are_whole_numbers_on_the_axis(epochs):
+    rows = [{"epoch": 1 + i, "loss": 1 / (1 + i), "lr": 0.1} for i in range(epochs)]
+    for axis in History(rows).plot().axes:
+        shown = [t for t in axis.get_xticks() if axis.get_xlim()[0] <= t <= axis.get_xlim()[1]]
+        assert shown
+        assert all(t == int(t) for t in shown)
+
+
 def test_without_matplotlib_that_is_said(trainer, monkeypatch):
     without(monkeypatch, "matplotlib")
     with pytest.raises(ImportError, match=r'pip install "tinygrad-dl\[train\]"'):

@@ -30,6 +30,7 @@ def curves(history: History) -> Figure:
         for axis, panel in zip(axes, panels, strict=False):
             panel(axis, history)
             axis.set_xlabel("epoch")
+            axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
             finish(axis)
         for axis in axes[len(panels) :]:
             axis.remove()

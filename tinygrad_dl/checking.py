@@ -32,34 +32,35 @@ def gradcheck(
 ) -> Report:
     """Compare the gradients of `f(*inputs)` with central differences in float64.
 
-    f: returns a floating Tensor, or a tuple, list or dict of them. Each output is weighted with random numbers
-        and summed.
-    inputs: every floating Tensor, array and number is checked, in a float64 copy; the rest is passed on as it is.
-    wrt: checked besides: a Module (its parameters that require grad), or leaves that f closes over, one or a list
-        or dict of them, in float64. They are perturbed by `assign`; values, gradients, buffers and random
-        generators are afterwards as before, also when f raises.
-    order: 2 checks the gradient of the gradient too, and so on.
-    eps: the first step: eps for an element x of |x| <= 1, else eps·|x|. Where it does not settle the matter,
-        steps from eps/262144 to 4096·eps are tried, and the most reliable is taken.
-    rtol: of ‖numeric - analytic‖ / (‖numeric‖ + ‖analytic‖), over an argument and for each single element.
-        About 1e-7 is great, 1e-5 is to be looked at again, 1e-3 is to worry about. Differences that the measured
-        rounding noise of f explains do not count, so a gradient may be zero.
-    max_entries: larger arguments are checked in so many elements, chosen at random from `seed`.
+    f: returns a floating Tensor, or a tuple, list or dict of them. The check uses a randomly weighted sum of each
+        output.
+    inputs: every floating Tensor, array and number is checked, in a float64 copy; other inputs are passed on
+        unchanged.
+    wrt: is also checked: a Module (its parameters that require grad), or float64 leaves in f's closure, one or a list
+        or dict of them. They are perturbed by `assign`. Afterwards values, gradients, buffers and random generators
+        are restored, even if f raises.
+    order: 2 also checks the gradient of the gradient, and so on.
+    eps: the first step size: eps for an element x of |x| <= 1, else eps·|x|. If it does not decide, step sizes from
+        eps/262144 to 4096·eps are tried, and the most reliable is used.
+    rtol: the limit for ‖numeric - analytic‖ / (‖numeric‖ + ‖analytic‖), over an argument and for each element. About
+        1e-7 is great, 1e-5 is worth a second look, 1e-3 is cause for concern. Differences explained by the measured
+        rounding noise of f do not count, so a gradient may be zero.
+    max_entries: of larger arguments only so many elements are checked, chosen at random from `seed`.
 
-    Besides wrong numbers it finds: gradients that do not arrive, that have the wrong shape, or differ from one
-    backward to the next; kernels and rules that write into what they are given; fused operations whose pair is
-    not their meaning; NaN and infinity; float32 inside. A function that answers twice differently (dropout) is
-    reported as random, and a kink at the test point (ReLU at 0) as a kink: neither is wrong, but neither can be
+    Besides wrong values it finds gradients that are missing, have the wrong shape, or differ from one backward pass to
+    the next; kernels and rules that write into their arguments; fused operations whose pair disagrees with their
+    definition; NaN and infinity; and float32 inside f. A function with different results for the same input (dropout)
+    is reported as random, and a kink at the test point (ReLU at 0) as a kink: neither is wrong, but neither can be
     checked there.
 
-    A failure at order 1 is explained: which operation's rule it is, what its wrong elements have in common ("only
-    where x < 0"), and the cause, from a catalogue: a constant factor, a missing sum over a broadcast axis, a
-    transposed operand, a missing chain factor, an inverted mask and so on. A cause is named only if the gradient that
-    it repairs is right at several random points.
+    For a failure at order 1, the report names the operation with the wrong rule, what the wrong elements have in
+    common ("only where x < 0"), and the cause, from a catalogue: a constant factor, a missing sum over a broadcast
+    axis, a transposed operand, a missing chain factor, an inverted mask and so on. A cause is named only if the
+    gradient repaired accordingly is right at several random points.
 
-    Returns a report that is true if all is well. Raises GradcheckError otherwise, with the report as `.report`,
-    unless raise_on_failure is False; ValueError without a floating argument, or if the output depends on none;
-    TypeError if f returns no floating Tensor, or for leaves that are not float64.
+    Returns a report that is true if the gradients are right. Otherwise raises GradcheckError, with the report as
+    `.report`, unless raise_on_failure is False. Raises ValueError without a floating argument, or if the output
+    depends on none; TypeError if f returns no floating Tensor, or for leaves that are not float64.
     """
     if not eps > 0 or not rtol > 0 or max_entries < 1 or order < 1:
         raise ValueError(

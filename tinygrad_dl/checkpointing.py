@@ -16,13 +16,13 @@ from .scope import current, stand_ins, taping, within
 
 
 def checkpoint(f: Callable[..., Any], *args: Any) -> Any:
-    """`f(*args)`, without keeping what f computes on the way for the backward pass, which runs f again.
+    """`f(*args)`, without keeping f's intermediate results for the backward pass, which runs f again.
 
-    args: Tensors, or anything else f takes; f returns a Tensor or a tuple of Tensors, and may use
-        parameters of a module. The second run sees the same random numbers, as far as they are drawn by this
-        library (not by a NumPy generator of f's own), and updates no state: batch-norm statistics count once. It runs
-        in the mode that the modules are in by then, so call `eval()` after backward. Gradients of any order are those
-        of `f(*args)`. Where modules have other tensors for a time (`functional_call`), everything is kept.
+    args: Tensors, or anything else that f takes. f returns a Tensor or a tuple of Tensors, and may use parameters of a
+        module. The second run gets the same random numbers, if this library draws them (not a NumPy generator of f's
+        own), and updates no state: batch-norm statistics are updated once. It uses the modules' mode at that time, so
+        call `eval()` after backward. Gradients of any order are those of `f(*args)`. Inside `functional_call`, which
+        replaces tensors temporarily, everything is kept.
     Raises TypeError if f returns anything else.
     """
     if not current().recording or taping() is not None or stand_ins():  # a compiled step plans its own memory

@@ -1,4 +1,4 @@
-"""State on disk: `save` writes a state dict to one file, wholly or not at all; `load` reads it and finds damage.
+"""State on disk: `save` writes a state dict to one file, atomically; `load` reads it and detects damage.
 
 The suffix says the format, `.safetensors` or `.npz`; no code is ever stored or run. Arrays lie in the file under
 their dotted names ("optimizer.state.0.exp_avg"), so that other programs read them, and their files load here.
@@ -27,7 +27,7 @@ _RANDOM, _UNFINISHED = 8, ".tmp"  # bytes in the name of a file that is being wr
 
 
 class State(dict[str, Any]):
-    """What `load` returns: the state, a dict; `.metadata` holds the texts that were saved with it."""
+    """What `load` returns: the state, a dict; `.metadata` holds the strings that were saved with it."""
 
     def __init__(self, state: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
         super().__init__(state)
@@ -38,12 +38,12 @@ def save(path: str | os.PathLike[str], state: Mapping[str, Any], metadata: Mappi
     """Write a state dict to a file.
 
     path: its suffix, `.safetensors` or `.npz`, says the format.
-    state: a dict of Tensors and ndarrays (real numbers or booleans of up to 64 bits) and of numbers, texts, None,
-        and lists, tuples and dicts of all these. Inner dicts may have integers as keys, as an optimizer's has.
-        NumPy scalars are saved as numbers; byte order, `requires_grad` and sharing of memory are not saved.
-    metadata: texts by name, for people and for other programs.
+    state: a dict of Tensors and ndarrays (real numbers or booleans of up to 64 bits), numbers, strings, None, and
+        lists, tuples and dicts of these. Inner dicts may have integer keys, as an optimizer's has. NumPy scalars are
+        saved as numbers; byte order, `requires_grad` and shared memory are not saved.
+    metadata: strings by name, for people and other programs.
 
-    The old file, if any, is replaced when the new one is safely on the disk; if anything fails it stays.
+    An existing file is replaced only when the new one is safely on disk; if anything fails, it remains.
     Raises TypeError for values and keys that cannot be saved, ValueError for another suffix, OSError
     (FileNotFoundError for a missing folder, IsADirectoryError for a folder) when the file cannot be written.
     """
@@ -61,10 +61,10 @@ def save(path: str | os.PathLike[str], state: Mapping[str, Any], metadata: Mappi
 def load(path: str | os.PathLike[str]) -> State:
     """Read a state dict, as `save` or another program wrote it.
 
-    Arrays come back as Tensors that do not require grad, everything else as it was; `.metadata` of the result
-    holds the texts. A file of another program has no checksum and is loaded without that check.
+    Arrays are returned as Tensors that do not require grad, everything else as it was; `.metadata` of the result holds
+    the strings. A file from another program has no checksum and is loaded without that check.
     Raises FileNotFoundError, IsADirectoryError, and ValueError for another suffix, a damaged or foreign file, and
-    dtypes that are not supported (bfloat16, complex numbers, texts, Python objects).
+    dtypes that are not supported (bfloat16, complex numbers, strings, Python objects).
     """
     target, form = _place("load", path)
     try:

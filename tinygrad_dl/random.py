@@ -1,8 +1,8 @@
 """Random numbers: every draw goes through one generator, the scope's or the process's.
 
-`seed(n)` starts the process's generator anew; `scope(seed)` gives a block, or a thread, its own. Draws are
-Tensors that need no gradient. Dropout masks are not drawn but hashed: `bits(key, shape)` is a pure function
-of a key, so a mask can be computed again in the backward pass instead of being stored.
+`seed(n)` restarts the process's generator; `scope(seed)` gives a block, or a thread, its own. Random numbers are
+Tensors that do not require grad. Dropout masks are not drawn but hashed: `bits(key, shape)` is a pure function of a
+key, so the backward pass can recompute a mask instead of storing it.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _source(draw: F) -> F:
 def uniform(
     low: float = 0.0, high: float = 1.0, shape: Shape = (), dtype: Any = np.float32, rng: Source = None
 ) -> Tensor:
-    """Uniform draws from [low, high), a Tensor of the shape, by default one number, and dtype.
+    """Uniform random numbers from [low, high), a Tensor of this shape (default: one number) and dtype.
 
     rng: a generator or a seed in place of the current generator. Raises ValueError for low > high, TypeError for
     another rng."""
@@ -93,7 +93,7 @@ def uniform(
 def normal(
     mean: float = 0.0, std: float = 1.0, shape: Shape = (), dtype: Any = np.float32, rng: Source = None
 ) -> Tensor:
-    """Draws from the normal distribution, a Tensor of the shape, by default one number, and dtype.
+    """Normally distributed random numbers, a Tensor of this shape (default: one number) and dtype.
 
     rng: as in `uniform`. Raises ValueError for std < 0."""
     if not std >= 0:
@@ -103,7 +103,7 @@ def normal(
 
 @_source
 def bernoulli(p: float = 0.5, shape: Shape = (), dtype: Any = np.float32, rng: Source = None) -> Tensor:
-    """Ones with probability p, zeros otherwise, a Tensor of the shape, by default one number, and dtype.
+    """Ones with probability p, zeros otherwise, a Tensor of this shape (default: one number) and dtype.
 
     rng: as in `uniform`. Raises ValueError for p outside [0, 1]."""
     if not 0 <= p <= 1:

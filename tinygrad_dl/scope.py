@@ -163,7 +163,7 @@ def watched_by(watch: Any) -> Iterator[None]:
 
 
 def no_grad() -> _GeneratorContextManager[None]:
-    """Record no graph in a `with` block, or in a function that bears it as the decorator `@no_grad()`.
+    """Record no graph in a `with` block, or in a function with the decorator `@no_grad()`.
 
     Results computed there do not require grad. Per thread and per task."""
     return within(recording=False)

@@ -34,7 +34,7 @@ IDLE = 32  # programs that never ran again: as many are kept
 
 
 class Compiled:
-    """A function that records itself. Call it as the function."""
+    """A compiled function, called like the original. It records on the first call, and then replays."""
 
     def __init__(self, function: Callable[..., Any], backend: str, verify: int) -> None:
         self.function, self.verify, self.backend = function, verify, backend
@@ -48,7 +48,7 @@ class Compiled:
 
     @property
     def programs(self) -> list[Program]:
-        """Every program that is kept and may run again, in the order in which they were recorded, and the latest."""
+        """The latest program, and all others that are kept and may run again, in order of recording."""
         return [r.program for r in self._recorded]
 
     @property
@@ -154,7 +154,7 @@ class Compiled:
             warnings.warn(f"{text}; explain() says why each time", RuntimeWarning, stacklevel=4)
 
     def explain(self) -> str:
-        """How many programs there are, why each was recorded, how often it has run since, and by which backend."""
+        """The number of programs; why each was recorded, how often it has been replayed, and its backend."""
         found = self._recorded
         name = getattr(self, "__name__", "a function")
         lines = [f"{name}: {len(found)} program{'s' * (len(found) != 1)}"]
@@ -253,16 +253,16 @@ def _refuse_gradients(tree: Any, results: list[Any]) -> None:
 def compile(f: Any = None, *, backend: str = "auto", verify: int = 0) -> Any:
     """Record a function on its first call, and run that record, simplified and fused, on later ones; also a decorator.
 
-    f: any function of Tensors and arrays, in nested tuples, lists and dicts, such as a training step with
-        `backward` and `optimizer.step()`; ndarrays arrive in it as Tensors. Its state stays the caller's.
-    backend: "native" (needs the extra of that name), "numpy", "interpreter", or "auto", the first there is.
-    verify: so many of the first replays are run beside the function itself and compared.
+    f: any function of Tensors and arrays, in nested tuples, lists and dicts, such as a training step with `backward`
+        and `optimizer.step()`. It gets ndarrays as Tensors. Its state remains that of the original.
+    backend: "native" (needs the extra of that name), "numpy", "interpreter", or "auto", the first that is available.
+    verify: so many of the first replays are compared with the function itself.
 
-    Gives a `Compiled`, which is called as f. It is recorded anew when what it took for granted has changed;
-    `docs/compile.md` says what is seen. Of programs that never ran again the latest 32 are kept; a RuntimeWarning says
-    when there are more. Raises RuntimeError where a value is read out while it is recorded, where a result depends on
-    an argument that requires grad, and where a verified replay differs; ValueError for another backend, ImportError
-    where it is not installed.
+    Returns a `Compiled`, which is called like f. It is recorded again when something that the recording depends on has
+    changed; see `docs/compile.md`. Of the programs that were never replayed the latest 32 are kept; a RuntimeWarning
+    says when there are more. Raises RuntimeError if f reads a tensor's value during recording, if a result depends on
+    an argument that requires grad, or if a verified replay differs; ValueError for an unknown backend; ImportError if
+    it is not installed.
     """
     if f is None:
         return functools.partial(compile, backend=backend, verify=verify)

@@ -1,4 +1,4 @@
-"""Data on its way to the model: mini-batches, normalised features, train and test parts."""
+"""Data preparation: mini-batches, normalised features, training and test sets."""
 
 from .loader import Loader as Loader
 from .normalizer import Normalizer as Normalizer

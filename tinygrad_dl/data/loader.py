@@ -15,18 +15,18 @@ from ._examples import examples
 
 
 class Loader:
-    """A loop over it is an epoch of mini-batches: tuples of Tensors, or Tensors if there is one array.
+    """Iterating over it gives one epoch of mini-batches: tuples of Tensors, or Tensors if there is only one array.
 
     arrays: ndarrays or Tensors whose first axis counts the examples. They are read when a batch is made; a batch
         is a copy, with float64 cast to the default float32 and every other dtype kept.
     batch_size: examples in a batch; the last one may have fewer. `len(loader)` is the number of batches.
-    shuffle: take the examples in the order of a new permutation in every epoch.
-    drop_last: leave out a last batch that is smaller.
-    seed: makes the permutation a function of the seed and of `epoch`, the number of epochs begun before, which
-        may be set, to resume. Without a seed it is drawn from the generator of `tinygrad_dl.random`.
+    shuffle: use a new random order of the examples in every epoch.
+    drop_last: omit the last batch if it is smaller.
+    seed: makes the order a function of the seed and of `epoch`, the number of epochs begun before, which you may set
+        in order to resume. Without a seed it is drawn from the generator of `tinygrad_dl.random`.
 
-    `state_dict()` is the place in the data, in the middle of an epoch, too: a Loader of the same options that loads
-    it gives the rest of that epoch first.
+    `state_dict()` is the position in the data, even in the middle of an epoch: a Loader with the same options that
+    loads it first gives the rest of that epoch.
 
     Raises ValueError for no arrays, no examples, differing numbers of them, batch_size < 1 and if no batch is left;
     TypeError for arrays of anything but real numbers and booleans.
@@ -69,7 +69,7 @@ class Loader:
         return self._batches(order, resumed["given"] if resumed else 0)
 
     def state_dict(self) -> dict[str, Any]:
-        """The options, the epochs begun, and how many batches the latest loop has given of its own: plain data.
+        """The options, the number of epochs begun, and how many batches of the current epoch were given: plain data.
 
         Without a seed it also holds the state of the generator before that epoch's permutation was drawn."""
         if self._resumed:
@@ -77,9 +77,9 @@ class Loader:
         return {**self._options(), "epoch": self.epoch, "given": self._given, "generator": self._before}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a `state_dict()`: the next loop gives the rest of the epoch that was under way then.
+        """Continue from a `state_dict()`: the next loop gives the rest of the interrupted epoch.
 
-        Raises KeyError for what is no such state, ValueError for that of a Loader with other options or data."""
+        Raises KeyError for anything but such a state, ValueError for that of a Loader with other options or data."""
         mine = self.state_dict()
         if set(state) != set(mine):
             raise KeyError(f"Loader.load_state_dict: expected {sorted(mine)}, got {sorted(state)}")

@@ -15,11 +15,11 @@ Array = np.ndarray[Any, Any]
 class Normalizer:
     """x ← (x − μ) / σ for each feature, where μ is its mean over the training data and σ² = mean (x − μ)².
 
-    Fit it on the training data alone, and use it on the data for development, test and prediction as well:
+    Fit it on the training data only, and apply it to the data for development, test and prediction as well:
     `normalizer = Normalizer().fit(x_train)`, then `normalizer.transform(x_test)`. A constant feature has σ = 1.
 
-    mean, std: the statistics, float64 arrays of the shape of one example, None before `fit`. Given here they
-        restore an earlier fit. Raises ValueError for one without the other, other shapes, and a std not above 0.
+    mean, std: the statistics, float64 arrays of the shape of one example, None before `fit`. Pass them to restore an
+        earlier fit. Raises ValueError for one without the other, other shapes, and a std not above 0.
     """
 
     def __init__(self, mean: Any = None, std: Any = None) -> None:
@@ -33,7 +33,7 @@ class Normalizer:
             raise ValueError(f"Normalizer: expected std > 0, got {self.std.min()}")
 
     def fit(self, x: Any) -> Self:
-        """Take μ and σ of each feature over the first axis of x, (N, …). Returns the normalizer.
+        """Compute μ and σ of each feature over the first axis of x, (N, …). Returns the normalizer.
 
         Raises ValueError for no examples and for NaN and infinite values, TypeError for anything but real numbers.
         """

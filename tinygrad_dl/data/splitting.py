@@ -16,16 +16,16 @@ from ._examples import examples
 def split(
     *arrays: Any, sizes: Sequence[float] = (0.8, 0.2), stratify: Any = None, seed: random.Source = 0
 ) -> list[Any]:
-    """Deal the examples at random to parts: `(x_train, y_train), (x_test, y_test) = split(x, y)`.
+    """Split the examples at random into parts: `(x_train, y_train), (x_test, y_test) = split(x, y)`.
 
     arrays: ndarrays, Tensors or sequences whose first axis counts the examples.
-    sizes: one number per part: fractions of sum 1, or counts of sum N. Fractions of N are rounded to counts of sum
-        N, the largest remainders up.
-    stratify: labels, (N,). Each part gets of each class its share, rounded down or up; the sizes stay exact.
+    sizes: one number per part: fractions with sum 1, or counts with sum N. Fractions are rounded to counts with sum N,
+        those with the largest remainders up.
+    stratify: labels, (N,). Each part gets its share of each class, rounded down or up; the sizes stay exact.
     seed: equal seeds give equal parts; None draws from the generator of `tinygrad_dl.random`.
 
-    Returns a list with a tuple of the arrays for every part, or the array itself if there is only one; Tensors
-    for Tensors, ndarrays for all else, their examples in random order. Every example is in exactly one part.
+    Returns a list with one tuple of arrays per part, or the array itself if there is only one; Tensors for Tensors,
+    ndarrays for anything else, with the examples in random order. Every example is in exactly one part.
     Raises ValueError for differing numbers of examples, for sizes that do not add up and for an empty part.
     """
     found, n = examples("split", arrays)

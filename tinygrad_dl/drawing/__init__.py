@@ -29,18 +29,19 @@ def draw(
 ) -> Drawing:
     """Draw the graph of a Tensor, of a Module called with sample inputs, or of a compiled program.
 
-    x: a recorded Tensor, such as a loss, before or after its `backward`; several in a tuple, list or dict; or a
-        Module, which is run once on `inputs`, in its mode, and stays as it was, as does the random generator; or a
-        Program, or a compiled function for its latest one, with a frame around what is fused into one kernel.
-    depth: modules nested deeper than this are drawn as one box each, so 0 makes one box of a model and 1 shows
-        its layers. Default: everything, or as deep as 200 boxes allow; beyond that the earliest operations are left
-        out, and one box says how many. The kernels of a program count as modules; one of more than 80 boxes is
-        drawn with a box for each kernel.
-    values: "auto" writes out values of up to 4 elements, True gives mean and spread of larger ones too, as far as
-        the graph has kept them, False shows none.
-    grads: show gradients, as far as `backward` has left them: of up to 4 elements written out, else their norm.
+    x: a recorded Tensor, such as a loss, before or after its `backward`; several Tensors in a tuple, list or dict; a
+        Module, which is run once on `inputs` in its current mode, without changing it or the random generator; or a
+        Program or compiled function (its latest program), with a frame around the operations of each fused kernel.
+    depth: modules nested deeper than this are drawn as one box each, so 0 draws a model as one box and 1 shows its
+        layers. Default: everything, or as deep as 200 boxes allow; beyond that the earliest operations are left out,
+        and one box says how many. The kernels of a program count as modules; a program of more than 80 boxes is drawn
+        with a box for each kernel.
+    values: "auto" shows values of up to 4 elements, True also mean and spread of larger ones, if the graph has kept
+        them, False none.
+    grads: show gradients that `backward` has kept: up to 4 elements in full, else their norm.
 
-    Names are those given to `tg.tensor(name=)` or a parameter's in its model. A box's tooltip is the user's line.
+    Names are those given to `tg.tensor(name=)`, or a parameter's name in its model. A box's tooltip shows the user's
+    line.
     Raises TypeError for anything else, ValueError for a Tensor that was not recorded and a negative depth.
     """
     if depth is not None and not (isinstance(depth, int | np.integer) and depth >= 0):

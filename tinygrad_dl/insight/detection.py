@@ -23,14 +23,14 @@ from .history import Operation, Quantity, Recorded
 
 @block
 def detect_nan() -> Iterator[None]:
-    """Raise at the first NaN or infinity that an operation gives, forward or backward; in a `with` block, or in a
-    function that bears it as the decorator `@detect_nan()`.
+    """Raise at the first NaN or infinity that an operation computes, forward or backward; in a `with` block, or in a
+    function with the decorator `@detect_nan()`.
 
     The FloatingPointError names the operation, the user's line, the layer, the element and its operands there, how
-    many elements are not finite, the values back to the inputs, the likely cause, and, where one is known, the line to
-    write instead. NumPy's own warnings are off in the block. An infinity that is put in as a constant (a mask of -inf)
-    may pass until it becomes a NaN; so may a NaN among the data that no operation on a tensor with gradient reads.
-    The results of a compiled function are looked at after each run; its state stays as it was if one is not finite.
+    many elements are not finite, the values back to the inputs, the likely cause, and a replacement for the line, if
+    one is known. NumPy's own warnings are off in the block. A constant infinity (a mask of -inf) raises no error until
+    it becomes a NaN; neither does a NaN in data that no operation on a tensor with gradient reads. The results of a
+    compiled function are checked after each run; if one is not finite, its state does not change.
     Per thread and per task. A training step takes 1.1 to 1.2 times as long (`python -m benchmarks insight`)."""
     with watched_by(Watch()), np.errstate(all="ignore"):
         yield

@@ -16,23 +16,24 @@ from .rules import RULES, Finding, findings
 def doctor(model: Module, batch: Sequence[Any], loss: Callable[..., Any], optimizer: Optimizer) -> DoctorReport:
     """Run one step of training and report what is wrong with it, each finding with its line, its figures and a remedy.
 
-    model: in the mode in which it trains. batch: inputs and targets, (x, y) or (x1, x2, ..., y), as a `data.Loader`
-        gives them: arrays or Tensors, not cast. loss: of the output and the targets, a Tensor of one element.
-    optimizer: the model's; the step that it would make is made by a copy.
+    model: in the mode in which you train it.
+        batch: inputs and targets, (x, y) or (x1, x2, ..., y), as from a `data.Loader`: arrays or
+        Tensors, not cast. loss: a function of output and targets that returns a one-element Tensor.
+    optimizer: the model's; its step is run by a copy.
 
-    Call it where the training step is, before the first one or in the midst of training. It looks for the faults in
+    Call it next to the training step, before the first step or during training. It looks for the faults in
     the table of `insight/rules.py`: a softmax before cross-entropy, parameters that get no gradient or that the
     optimizer does not have, initial weights that do not suit the activation, dead units, vanishing gradients, a
-    learning rate beyond what the curvature allows, and more. What it finds is in this one step: the model's initial
-    weights are judged only before the optimizer's first step.
+    learning rate beyond what the curvature allows, and more. It examines only this one step: the initial weights, for
+    example, are checked only before the optimizer's first step.
 
     It takes about four times as long as a step; with SGD, whose learning rate is compared with the curvature, 20 to 40
-    times. Nothing is changed: no parameter, buffer, gradient, mode, random generator, state of the optimizer, nor
-    an attribute of a module or what is in its arrays, lists, tuples, dicts and sets.
+    times. It changes nothing: no parameter, buffer, gradient, mode, random generator, optimizer state, attribute of a
+    module, or contents of its arrays, lists, tuples, dicts and sets.
 
-    Returns a report, true if nothing was found, with a list of `Finding`. Raises TypeError for parts of another kind,
-    ValueError for a loss of several elements, RuntimeError inside a function that is being compiled, and what model
-    and loss themselves raise.
+    Returns a report, true if nothing was found, with a list of `Finding`. Raises TypeError for arguments of the wrong
+    type, ValueError for a loss of several elements, RuntimeError inside a function that is being compiled, and
+    whatever model and loss themselves raise.
     """
     for name, part, kind in (("model", model, Module), ("optimizer", optimizer, Optimizer)):
         if not isinstance(part, kind):

@@ -41,14 +41,13 @@ def check_graph(loss: Tensor) -> GraphReport:
     Each operation is run again by itself, in float64, a small step along one random direction ahead and back, and the
     change is compared with what its rule says; matrix products in the float32 that they were given, if that settles
     it; of a large elementwise operation some 16,000 elements, with its zeros and extremes. It takes two to five times
-    as long as a forward and a backward pass (`python -m benchmarks insight`). A wrong rule is looked at closely, and
-    its cause named if it is one that `gradcheck` can verify. Nothing is changed: no value, gradient or generator, and
-    the graph can still run backward.
+    as long as a forward and a backward pass (`python -m benchmarks insight`). A wrong rule is examined further, and
+    its cause is named if `gradcheck` can verify it. No value, gradient or generator changes, and you can still call
+    `backward`.
 
-    The verdict on each operation: right; wrong; kink, at a point where its slopes to both sides differ, so that no
-    gradient is right; random, if it answers twice differently; or not checked, with the reason. What is found is the
-    formula of a rule; float32's rounding and what happens between operations, such as a `detach`, is not:
-    that is `gradcheck`'s.
+    The verdict on each operation: right; wrong; kink, at a point where the slopes on both sides differ, so that the
+    gradient is not defined; random, if two runs give different results; or not checked, with the reason. It finds
+    wrong formulas in rules. For float32 rounding, and errors between operations such as a `detach`, use `gradcheck`.
 
     Returns a report, false if an operation is wrong, with a list of `NodeCheck`, and `draw()`. Raises TypeError for
     anything but a Tensor, ValueError for one that was not recorded, RuntimeError if a backward has consumed the graph.

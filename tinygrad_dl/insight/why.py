@@ -43,18 +43,18 @@ class Answer:
 
 
 def why(t: Tensor, loss: Tensor | None = None, index: int | Sequence[int] | None = None) -> Answer:
-    """Why a tensor has no gradient, or a gradient of zero; with an index, what one element of it is made of.
+    """Why a tensor has no gradient, or a gradient of zero; with an index, the contributions to one element of it.
 
     t: a tensor. Without a loss the answer says what can be known from the tensor alone.
-    loss: a one-element tensor that was computed, and whose `backward` has not freed its graph. The answer names each
-        value that came into its graph without a gradient (detached, under `no_grad`, cast to integers), with its line;
-        or, of a gradient of zero, each operation that stops it and why (dead units, saturation, elements not chosen,
-        factors of zero, underflow).
-    index: of an element of t, whose gradient is split by the way that it took through the graph (`.paths`) and by the
-        row of the batch (`.samples`), where it is certain which rows those are.
+    loss: a one-element result whose graph has not been freed by `backward`. The answer names each value that entered
+        its graph without a gradient (detached, under `no_grad`, cast to integers), with its line; or, for a gradient
+        of zero, each operation that stops it and why (dead units, saturation, elements not selected, factors of zero,
+        underflow).
+    index: of an element of t, whose gradient is split by path through the graph (`.paths`) and by row of the batch
+        (`.samples`), if it is certain which rows those are.
     Nothing changes: no `.grad` is written, and `backward` can still be run.
-    Raises TypeError for what is no Tensor, IndexError for an index outside, RuntimeError where backward has freed the
-    graph, ValueError for a loss of several elements.
+    Raises TypeError for anything but a Tensor, IndexError for an index out of range, RuntimeError if backward has
+    freed the graph, ValueError for a loss of several elements.
     """
     for name, value in (("t", t), ("loss", loss)):
         if not isinstance(value, Tensor) and (name == "t" or value is not None):

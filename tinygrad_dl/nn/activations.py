@@ -242,7 +242,7 @@ _hot = primitive(_one_hot, None, name="one_hot")
 def one_hot(labels: Any, num_classes: int, axis: int = -1, dtype: Any = np.float32) -> Tensor:
     """Integer labels as zeros with a one, along a new axis of length num_classes.
 
-    Raises TypeError for labels that are no integers, ValueError for one outside 0 to num_classes - 1."""
+    Raises TypeError for labels that are not integers, ValueError for one outside 0 to num_classes - 1."""
     return _hot(labels, num_classes=num_classes, axis=axis, dtype=dtype)
 
 
@@ -252,7 +252,7 @@ _UNSIGNED = {np.dtype(f"{kind}{n}"): np.dtype(f"u{n}") for kind in "iu" for n in
 def check_labels(labels: Any, classes: int, ignore_index: int | None = None) -> Any:
     """Which labels are not to be ignored: None for all, else a mask.
 
-    Raises TypeError for labels that are no integers, and a ValueError that names a label outside the classes,
+    Raises TypeError for labels that are not integers, and a ValueError that names a label outside the classes,
     and its row."""
     if labels.dtype.kind not in "iu":
         raise TypeError(f"expected integer labels, got {labels.dtype}")

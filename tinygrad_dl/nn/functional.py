@@ -1,4 +1,4 @@
-"""Layers and losses as functions: what NumPy lacks, for Tensors and arrays."""
+"""Layers and losses as functions of Tensors and arrays."""
 
 from .activations import elu as elu
 from .activations import gelu as gelu

@@ -27,7 +27,7 @@ def _fans(tensor: Tensor) -> tuple[int, int]:
 def variance_scaling_(
     tensor: T, scale: float = 1.0, mode: str = "fan_in", distribution: str = "normal", rng: Source = None
 ) -> T:
-    """Draws with mean 0 and variance scale / fan.
+    """Random values with mean 0 and variance scale / fan.
 
     mode: "fan_in", "fan_out" or "fan_avg". distribution: "normal" or "uniform"."""
     fan_in, fan_out = _fans(tensor)
@@ -43,12 +43,12 @@ def variance_scaling_(
 
 
 def constant_(tensor: T, value: float) -> T:
-    """Every element the same."""
+    """Set every element to the same value."""
     return tensor.assign(np.full(tensor.shape, value, tensor.dtype))
 
 
 def zeros_(tensor: T) -> T:
-    """All zeros. As weights of a hidden layer: its units stay identical for ever."""
+    """All zeros. With such weights, the units of a hidden layer stay identical forever."""
     return constant_(tensor, 0.0)
 
 
@@ -58,14 +58,14 @@ def ones_(tensor: T) -> T:
 
 
 def normal_(tensor: T, mean: float = 0.0, std: float = 1.0, rng: Source = None) -> T:
-    """Normal draws."""
+    """Normally distributed values."""
     if not std >= 0:
         raise ValueError(f"normal_: expected std >= 0, got {std}")
     return tensor.assign(generator(rng).normal(mean, std, tensor.shape))
 
 
 def uniform_(tensor: T, low: float = 0.0, high: float = 1.0, rng: Source = None) -> T:
-    """Uniform draws from [low, high)."""
+    """Uniformly distributed values from [low, high)."""
     if not low <= high:
         raise ValueError(f"uniform_: expected low <= high, got {low} and {high}")
     return tensor.assign(generator(rng).uniform(low, high, tensor.shape))

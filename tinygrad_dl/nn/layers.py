@@ -20,8 +20,8 @@ from .transformations import check_dropout
 class Linear(Module):
     """x Wᵀ + b: (..., in_features) to (..., out_features); weight (out, in), bias (out,).
 
-    bias: leave it out before a batch norm, which would subtract it. init: of the weight, a name of `nn.init` or
-    a callable that writes a tensor; default He normal, for ReLU. The bias starts at zero. dtype: default float32.
+    bias: set it to False before a batch norm, which would cancel it. init: for the weight, a name in `nn.init` or a
+        function that writes a tensor; default He normal, for ReLU. The bias starts at zero. dtype: default float32.
     """
 
     def __init__(
@@ -47,8 +47,9 @@ class CentredLinear(Linear):
     """A Linear whose weight is g (v − mean v) / ‖v − mean v‖ for each unit: centred weight normalisation (Huang et
     al. 2017, Centered weight normalization in accelerating training of deep neural networks).
 
-    `weight` is v, (out, in); `gain` is g, (out,), a parameter too. It begins with the weights that `init` draws,
-    centred. Raises ValueError if these are all equal in a unit, as a single one is: they have no direction then."""
+    `weight` is v, (out, in); `gain` is g, (out,), also a parameter. It starts with the weights that `init` draws,
+    centred. Raises ValueError if these are all equal in a unit (a single weight always is): they have no direction
+    then."""
 
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, init: Any = None, dtype: Any = None
@@ -71,10 +72,11 @@ class CentredLinear(Linear):
 class BatchNorm1d(Module):
     """Batch norm over (N, C) or (N, C, L), per channel C (Ioffe and Szegedy 2015); state as PyTorch's.
 
-    In training by the batch's mean and biased variance; the running statistics, which evaluation uses, move
-    towards the batch's by `momentum` (None: their plain average), the variance unbiased. affine: learn γ and β.
-    track_running_stats: False uses batch statistics always. Raises ValueError for other shapes, and in training
-    for a single value per channel. Other statistics for evaluation: `population_statistics`, `recompute_statistics`.
+    Training uses the batch's mean and biased variance, and moves the running statistics towards the batch's by
+    `momentum` (None: their plain average), with the unbiased variance. Evaluation uses the running statistics. affine:
+    learn γ and β. track_running_stats: False always uses batch statistics. Raises ValueError for other shapes, and in
+    training for a single value per channel. For other statistics in evaluation see `population_statistics` and
+    `recompute_statistics`.
     """
 
     def __init__(
@@ -117,8 +119,8 @@ class BatchNorm1d(Module):
 class Dropout(Module):
     """Zero each element with probability p in training; see `functional.dropout`.
 
-    p: the probability of dropping. scale: "train" divides by 1 - p in training, "test" multiplies by it at
-    test time. rng: a seed or numpy Generator of its own; default the scope's or process's."""
+    p: the probability of dropping. scale: "train" divides by 1 - p in training, "test" multiplies by 1 - p at test
+        time. rng: a seed or numpy Generator of its own; default the scope's or process's."""
 
     def __init__(self, p: float = 0.5, scale: str = "train", rng: Source = None) -> None:
         check_dropout("Dropout", p, scale)
@@ -135,7 +137,8 @@ class Dropout(Module):
 class GaussianNoise(Module):
     """x + noise from N(0, std²) in training, x itself in evaluation; on inputs it is known as jitter.
 
-    std: its standard deviation, in the units of x; drawn anew at each call from the scope's or process's generator.
+    std: the standard deviation, in the units of x. Each call draws new noise from the scope's or process's generator.
+
     The gradient passes unchanged. Raises ValueError for std below 0, TypeError for inputs that are not floating."""
 
     def __init__(self, std: float) -> None:
@@ -185,7 +188,7 @@ class Sequential(Module):
 
 
 class Identity(Module):
-    """Gives its input back."""
+    """Returns its input."""
 
     def forward(self, x: Any) -> Any:
         return x

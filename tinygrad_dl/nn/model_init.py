@@ -1,12 +1,12 @@
-"""Initialisation of a whole model by what a batch does in it: `lsuv_`, `data_dependent_`, `dropout_adjusted_`.
+"""Initialisation of a whole model from a batch of data: `lsuv_`, `data_dependent_`, `dropout_adjusted_`.
 
-Each changes, in place, the layers that have a weight of two axes or more which is not frozen, in the order in which
-the batch passes them, and returns the model. A layer that sets its own scale (CentredLinear) is left alone. The batch
-is run in evaluation mode, for `lsuv_` and `data_dependent_` with batch norms by its own statistics, and leaves no
-statistics behind. If something is wrong, an exception leaves the model as it was.
+Each function changes, in place, every layer with a weight of two or more axes that is not frozen, in the order in
+which the batch passes them, and returns the model. A layer that sets its own scale (CentredLinear) does not change.
+The batch is run in evaluation mode; for `lsuv_` and `data_dependent_`, batch norms use the batch's own statistics.
+Running statistics do not change. After an exception the model is unchanged.
 
-batch: inputs, or a tuple whose first part is the inputs, as a Loader gives it. Draws come from the scope's or
-process's generator.
+batch: inputs, or a tuple whose first part is the inputs, as from a Loader. Random numbers come from the scope's or
+    process's generator.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from .statistics import population_statistics
 
 @no_grad()
 def lsuv_(model: Module, batch: Any) -> Module:
-    """Orthogonal weights, then layer by layer W ← W / σ, where σ is the deviation of all the layer's outputs on the
+    """Orthogonal weights, then layer by layer W ← W / σ, where σ is the standard deviation of all the layer's outputs
+    on the
     batch, until |σ − 1| < 0.1, at most 10 times (Mishkin and Matas 2015, All you need is a good init, algorithm 1).
 
     Raises ValueError for a layer whose outputs are all equal, and for a model without layers to initialise."""
@@ -53,14 +54,14 @@ def lsuv_(model: Module, batch: Any) -> Module:
 
 @no_grad()
 def data_dependent_(model: Module, batch: Any) -> Module:
-    """W ← W / σ and b ← −μ / σ for each unit, where μ and σ are of its outputs on the batch, then layers balanced
+    """W ← W / σ and b ← −μ / σ for each unit, with μ and σ of its outputs on the batch; then the layers are balanced
     (Krähenbühl et al. 2015, Data-dependent initializations of convolutional neural networks, algorithms 1 and 2; the
     second's iteration has a closed form).
 
-    It begins with the weights that the model has, and with biases of zero. Balanced means that all weights change at
-    one relative rate, ‖∂L/∂W‖ / ‖W‖, for a loss that weighs the outputs at random. Scaling one layer against another
-    leaves the function as it is where what lies between is homogeneous (ReLU, leaky ReLU, none); in a model where it
-    does not (tanh, batch norm), the layers stay as the first part left them.
+    It starts with the model's current weights, and with biases of zero. Balanced means that all weights change at the
+    same relative rate, ‖∂L/∂W‖ / ‖W‖, for a loss with random weights on the outputs. Scaling one layer against another
+    does not change the function if the activation between them is homogeneous (ReLU, leaky ReLU, none). In a model
+    where it would change (tanh, batch norm), the layers are not balanced.
 
     Raises ValueError for a unit with equal outputs, and for a model without layers to initialise."""
     x = inputs_of(batch)
@@ -84,10 +85,10 @@ def dropout_adjusted_(model: Module, batch: Any) -> Module:
     """Each unit's weights uniform on the unit sphere, divided by √(E[f²] / p + p · E[f′²]) (Hendrycks and Gimpel 2016,
     Adjusting for dropout variance in batch normalization and weight initialization).
 
-    p is the probability of keeping. E[f²] / p is of what lies before the layer, 1 before the first one, whose inputs
-    should be normalised; p · E[f′²] is of what lies behind it, 1 behind the last. The expectations, ½ and ½ for
-    ReLU, are taken by sending standard normal numbers through whatever the model does between two layers; their size
-    is the batch's. p comes from the `nn.Dropout` layers there.
+    p is the probability of keeping a unit. E[f²] / p refers to what precedes the layer, and is 1 before the first
+    layer, whose inputs should be normalised; p · E[f′²] refers to what follows it, and is 1 after the last. The
+    expectations, ½ and ½ for ReLU, are estimated by passing standard normal numbers, as many as the batch has, through
+    whatever the model does between two layers. p comes from the `nn.Dropout` layers there.
 
     Raises ValueError for a model that is no chain of layers, and for `Dropout(scale="test")`."""
     x = inputs_of(batch)

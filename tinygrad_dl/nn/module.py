@@ -66,7 +66,7 @@ class Module(Holder):
         return walk(self, is_parameter)
 
     def parameters(self) -> Iterator[Tensor]:
-        """All parameters, frozen ones too, each once."""
+        """All parameters, including frozen ones, each once."""
         return (p for _, p in self.named_parameters())
 
     def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
@@ -123,7 +123,7 @@ class Module(Holder):
         return self
 
     def astype(self, dtype: Any) -> Self:
-        """Cast parameters and floating buffers in place; the gradients of what changes are dropped."""
+        """Cast parameters and floating buffers in place; gradients of tensors that change are dropped."""
         dtype = np.dtype(dtype)
         if dtype.kind != "f":
             raise TypeError(f"{type(self).__name__}.astype: expected a floating dtype, got {dtype}")
@@ -140,7 +140,7 @@ class Module(Holder):
         return self
 
     def extra_repr(self) -> str:
-        """What the repr says of the module besides its kind and children."""
+        """What the repr shows of the module, in addition to its class and children."""
         return ""
 
     def __repr__(self) -> str:
@@ -182,9 +182,9 @@ def functional_call(model: Module, state: Mapping[str, Any], *inputs: Any, **kwa
     """`model(*inputs)` with other values for the parameters and buffers that `state` names.
 
     state: Tensors or arrays by dotted name; Tensors may be results, and gradients flow into them.
-    The model's own state is back in place afterwards, also after an error; what the call assigns to a
-    replaced buffer is dropped. Not for two threads on one model at once. Raises KeyError for a name that the
-    model does not have, ValueError for a wrong shape and for two values of one shared tensor.
+    Afterwards, even after an error, the model has its own state again; what the call assigns to a replaced buffer is
+    lost. Not safe for two threads on one model at once. Raises KeyError for a name that the model does not have,
+    ValueError for a wrong shape and for two different values of one shared tensor.
     """
     targets = named_state(model)
     values: dict[Tensor, Tensor] = {}

@@ -115,9 +115,9 @@ def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -1
     """-input at the target's class. input: log-probabilities (N, C), (N, C, ...) or (C,); target: integers, of the
     input's shape without the classes' axis.
 
-    weight: of each class, (C,); "mean" divides by the sum of the targets' weights. Targets that are
-    `ignore_index` count nothing; if all are, the mean is NaN. Raises TypeError for labels that are no integers,
-    ValueError for a label outside the classes, naming it and its row, and for shapes that do not fit."""
+    weight: of each class, (C,); "mean" divides by the sum of the targets' weights. Targets equal to `ignore_index` do
+    not count; if all are, the mean is NaN. Raises TypeError for labels that are not integers, ValueError
+    for a label outside the classes, naming it and its row, and for shapes that do not fit."""
     check_reduction("nll_loss", reduction)
     input, target = asarray(input), asarray(target)
     labels, kept, factor = _weigh(input, target, weight, ignore_index)
@@ -182,8 +182,8 @@ def cross_entropy(
     logits: (N, C), (N, C, ...) or (C,). target: integer classes, of the logits' shape without the classes' axis,
         or probabilities (one-hot rows, too), of the logits' shape.
     weight: of each class, (C,); the mean over integer classes divides by the sum of their weights. ignore_index:
-        a class that counts nothing. label_smoothing: the share of each target that is spread evenly over the
-        classes (Szegedy et al. 2016).
+        a class that does not contribute to the loss. label_smoothing: the share of each target that is spread evenly
+        over the classes (Szegedy et al. 2016).
     Raises ValueError for a label outside the classes, naming it and its row, and for targets that fit neither form.
     """
     check_reduction("cross_entropy", reduction)
@@ -234,12 +234,12 @@ def _along(weight: Any, x: Any) -> Any:
 
 
 def l1_penalty(params: Iterable[Any], lam: float, m: int = 1) -> Tensor:
-    """λ/m Σ|w| over Tensors; gradient λ/m · sign(w), 0 at 0. m: the examples that the loss averages over."""
+    """λ/m Σ|w| over Tensors; gradient λ/m · sign(w), 0 at 0. m: the number of examples that the loss averages over."""
     return _total("l1_penalty", [np.abs(p).sum() for p in params], m) * (lam / m)
 
 
 def l2_penalty(params: Iterable[Any], lam: float, m: int = 1) -> Tensor:
-    """λ/2m Σw² over Tensors; gradient λ/m · w. m: the examples that the loss averages over."""
+    """λ/2m Σw² over Tensors; gradient λ/m · w. m: the number of examples that the loss averages over."""
     return _total("l2_penalty", [np.square(p).sum() for p in params], m) * (lam / (2 * m))
 
 

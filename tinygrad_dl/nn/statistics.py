@@ -21,10 +21,12 @@ from .observing import evaluating, inputs_of, observed, undone_on_error
 
 @contextmanager
 def population_statistics(model: Module) -> Iterator[None]:
-    """Inside the block the model evaluates, its batch norms by the mean and biased variance of what they are given.
+    """Inside the block the model is in evaluation mode, but its batch norms use the mean and biased variance of their
+    input.
 
-    Give it a whole test set in one call: then these are the test set's own. The running statistics neither count nor
-    change; afterwards every module is in its own mode again. A batch norm raises ValueError for one value per channel.
+    Pass a whole test set in one call to use the test set's own statistics. The running statistics are not used and do
+    not change; afterwards every module is in its previous mode. A batch norm raises ValueError for one value per
+    channel.
     """
     norms = [m for m in model.modules() if isinstance(m, BatchNorm1d)]
     before = [m.by_population for m in norms]
@@ -42,14 +44,15 @@ def population_statistics(model: Module) -> Iterator[None]:
 def recompute_statistics(model: Module, loader: Iterable[Any]) -> Module:
     """Set the running mean and (unbiased) variance of each batch norm to those over all examples, exactly.
 
-    loader: batches of inputs, or tuples whose first part is the inputs; read once for every batch norm. In the order
-    in which they run, each gets its statistics while those before it already evaluate by theirs and dropout is off. So
-    they do not depend on how the examples are batched, and they are free of the shift of variance that dropout before
-    a batch norm leaves in the running average (Hendrycks and Gimpel 2016, Adjusting for dropout variance in batch
-    normalization and weight initialization). Returns the model, in the mode in which it was.
+    loader: batches of inputs, or tuples whose first part is the inputs; read once for every batch norm. Batch norms
+        are processed in the order in which they run: each gets its statistics with dropout off, while those before it
+        already use their new ones. So the statistics do not depend on how the examples are batched. They are also free
+        of the variance shift that dropout before a batch norm causes in the running average (Hendrycks and Gimpel
+        2016, Adjusting for dropout variance in batch normalization and weight initialization). Returns the model, in
+        its previous mode.
 
     Raises ValueError for no batches, for fewer than two values per channel and for values that are not finite; the
-    model is then as it was before.
+    model is then unchanged.
     """
     waiting = [m for m in model.modules() if isinstance(m, BatchNorm1d) and m.running_mean is not None]
     with undone_on_error(model), evaluating(model):

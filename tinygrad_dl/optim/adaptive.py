@@ -28,7 +28,7 @@ def root(square: Any, o: dict[str, Any], scale: float = 1.0) -> Any:
 class RMSprop(Optimizer):
     """S ← αS + (1 - α)g²; w ← w - lr · g / √S (Tieleman and Hinton 2012).
 
-    alpha: 0.99, by which S decays. centered: subtract the squared mean gradient from S. momentum: of the steps."""
+    alpha: the decay factor of S, 0.99. centered: subtract the squared mean gradient from S. momentum: of the steps."""
 
     needs: ClassVar = {"momentum": "momentum_buffer", "centered": "grad_avg"}
 

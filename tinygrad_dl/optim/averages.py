@@ -15,9 +15,9 @@ from ..scope import taping
 class ExponentialAverage:
     """v ← βv + (1 - β)θ from v = 0; an average over about 1 / (1 - β) values.
 
-    beta: β, from 0 to below 1. bias_correction: give v / (1 - βᵗ), which is right from the first value on.
-    What is averaged, a number, an array, a Tensor or a Module (its floating parameters and buffers by name; of
-    others the latest value), is decided by the first `update`. Raises ValueError for β out of range.
+    beta: β, from 0 to below 1. bias_correction: return v / (1 - βᵗ), which is correct from the first value on. The
+        first `update` decides what is averaged: a number, an array, a Tensor or a Module (its floating parameters and
+        buffers by name; of others the latest value is kept). Raises ValueError for β out of range.
     """
 
     def __init__(self, beta: float, bias_correction: bool = True) -> None:
@@ -28,7 +28,7 @@ class ExponentialAverage:
         self._average: dict[str, Any] = {}
 
     def update(self, value: Any) -> Any:
-        """Take in a value and return the average so far (of a model: its averaged state dict).
+        """Add a value and return the average so far (for a model, its averaged state dict).
 
         Raises ValueError for other names or shapes than before, RuntimeError in a compiled step."""
         if taping() is not None:

@@ -33,10 +33,10 @@ _checked = primitive(_finite, lambda g, _y, _norm: g, name="clip_grad_norm")
 
 
 def clip_grad_norm(params: Iterable[Tensor] | Tensor, max_norm: float) -> Any:
-    """Scale all gradients so that their common L2 norm is at most max_norm (Pascanu et al. 2012).
+    """Scale all gradients together so that their total L2 norm is at most max_norm (Pascanu et al. 2012).
 
     Returns the norm before clipping, a float; in a compiled step a 0-d float64 Tensor. Raises RuntimeError if it is
-    not finite; no gradient changes then, but a compiled step leaves none."""
+    not finite; then no gradient changes, but after a compiled step all are None."""
     if not max_norm > 0:
         raise ValueError(f"clip_grad_norm: expected max_norm > 0, got {max_norm}")
     ready = _with_grad("clip_grad_norm", params)

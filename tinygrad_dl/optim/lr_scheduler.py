@@ -1,7 +1,7 @@
 """Learning-rate schedules: each sets `lr` in the optimizer's groups from the count of its own steps.
 
-Call `.step()` once per epoch or per batch, after the optimizer's. PyTorch's names, arguments and numbers; the
-last two are those of Ng's deep learning course. α₀ is a group's rate when the schedule is made.
+Call `.step()` once per epoch or per batch, after the optimizer's. Names, arguments and values follow PyTorch; the last
+two are from Ng's deep learning course. α₀ is a group's learning rate when the schedule is created.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .optimizer import Optimizer
 
 
 class Schedule:
-    """Base class: a subclass gives the factor on α₀ at a count; the first rate is set at once, at count 0."""
+    """Base class: a subclass returns the factor on α₀ at a count; the rate at count 0 is set on creation."""
 
     _rates: tuple[str, ...] = ("base_lrs",)  # the attributes that `scale` multiplies
 
@@ -48,7 +48,7 @@ class Schedule:
             group["lr"] = rate
 
     def step(self) -> None:
-        """Go on to the next count."""
+        """Advance to the next count."""
         if (tape := taping()) is not None:
             return tape.schedule(self)  # type: ignore[no-any-return]
         self.count += 1
@@ -59,7 +59,7 @@ class Schedule:
             raise
 
     def scale(self, factor: float) -> None:
-        """Multiply the rates of the groups by a factor, now and from now on. Raises ValueError unless it is > 0."""
+        """Multiply the current and all later rates of the groups by a factor. Raises ValueError unless it is > 0."""
         if not (math.isfinite(factor) and factor > 0):
             raise ValueError(f"{type(self).__name__}.scale: expected a factor > 0, got {factor}")
         for name in self._rates:
@@ -110,7 +110,7 @@ class ExponentialLR(Schedule):
 
 
 class LambdaLR(Schedule):
-    """α₀ times a function of the count, one for all groups or one each; by hand."""
+    """α₀ times your function of the count, one for all groups or one each."""
 
     def __init__(self, optimizer: Optimizer, lr_lambda: Callable[[int], float] | list[Callable[[int], float]]) -> None:
         groups = len(optimizer.param_groups)
@@ -125,7 +125,7 @@ class LambdaLR(Schedule):
 
 
 class LinearLR(Schedule):
-    """The factor goes in a line from start_factor to end_factor over total_iters counts: a warm-up."""
+    """The factor changes linearly from start_factor to end_factor over total_iters counts: a warm-up."""
 
     def __init__(
         self, optimizer: Optimizer, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5
@@ -194,8 +194,8 @@ class OneCycleLR(Schedule):
 class ReduceLROnPlateau(Schedule):
     """Multiply the rate by `factor` when `.step(metric)` has not improved for more than `patience` calls.
 
-    mode: is less better ("min") or more ("max"). threshold: the relative ("rel") or absolute ("abs") change that
-    counts as better. cooldown: calls to wait after a reduction. min_lr: the smallest rate."""
+    mode: "min" if lower is better, "max" if higher is. threshold: the relative ("rel") or absolute ("abs") change that
+        counts as an improvement. cooldown: calls to wait after a reduction. min_lr: the smallest rate."""
 
     _rates = ("rates", "min_lr")
 
@@ -236,7 +236,7 @@ class ReduceLROnPlateau(Schedule):
         return sign * metric > sign * self.best * (1 + sign * self.threshold)
 
     def step(self, metric: float | None = None) -> None:
-        """Note a metric, and reduce the rates if it is time. Not inside a compiled step."""
+        """Report a metric, and reduce the rates if it no longer improves. Not allowed inside a compiled step."""
         if metric is None or math.isnan(float(metric)):
             raise ValueError(f"ReduceLROnPlateau.step: expected a number, got {metric}")
         if self._better(float(metric)):
@@ -264,7 +264,7 @@ class InverseTimeLR(Schedule):
 
 
 class InverseSqrtLR(Schedule):
-    """k / √(count + 1) · α₀: that course's k / √epoch with epochs from 1, since it is infinite at 0."""
+    """k / √(count + 1) · α₀: the course's k / √epoch, with epochs counted from 1, since it is infinite at 0."""
 
     def __init__(self, optimizer: Optimizer, k: float = 1.0) -> None:
         self.k = k

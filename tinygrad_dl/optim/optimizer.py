@@ -22,10 +22,11 @@ BESIDE = (*GROUP, "foreach", "fused", "capturable", "differentiable")  # PyTorch
 
 
 class Optimizer:
-    """Base class. `param_groups` holds the options, which may be changed at any time; `state` what a rule keeps.
+    """Base class. `param_groups` holds the options, which you may change at any time; `state` what the update rule
+    keeps.
 
-    params: Tensors, (name, Tensor) pairs, or dicts {"params": ..., option: ...}. Raises ValueError for no or
-    repeated parameters and options out of range, TypeError for what is no leaf Tensor.
+    params: Tensors, (name, Tensor) pairs, or dicts {"params": ..., option: ...}. Raises ValueError for no or repeated
+    parameters and options out of range, TypeError for anything but leaf Tensors.
     """
 
     elementwise: ClassVar[bool] = True  # the rule treats each element alone, so it may run over blocks
@@ -101,7 +102,7 @@ class Optimizer:
                 raise ValueError(f"{self._name}: expected {option} below 1, got {value!r}")
 
     def zero_grad(self) -> None:
-        """Forget the gradients: `.grad` becomes None."""
+        """Clear the gradients: `.grad` becomes None."""
         for group in self.param_groups:
             for p in group["params"]:
                 p.grad = None
@@ -109,7 +110,7 @@ class Optimizer:
     def step(self) -> None:
         """Update every parameter that has a gradient and is not frozen.
 
-        Raises RuntimeError if none has one, or if an option was switched on that needs what was not kept."""
+        Raises RuntimeError if none has one, or if an option was switched on that needs state which was not kept."""
         ready = [
             (p, group)
             for group in self.param_groups
@@ -165,7 +166,7 @@ class Optimizer:
                 yield p[part], g[part], {name: a[part] for name, a in flat.items()}
 
     def init_state(self, p: Tensor, group: dict[str, Any]) -> dict[str, Any]:
-        """What the rule keeps of a parameter: Tensors of its shape, and numbers."""
+        """The state that the rule keeps for a parameter: Tensors of its shape, and numbers."""
         return {}
 
     def constants(self, state: dict[str, Any], group: dict[str, Any]) -> dict[str, Any]:
@@ -173,7 +174,8 @@ class Optimizer:
         return {}
 
     def update(self, p: Any, g: Any, state: dict[str, Any], o: dict[str, Any]) -> None:
-        """The rule: change p and the arrays of `state` in place by the gradient g; g itself must not change."""
+        """The update rule: change p and the arrays of `state` in place, using the gradient g; g itself must not
+        change."""
         raise NotImplementedError(f"{self._name} must define update(p, g, state, o)")
 
     def state_dict(self) -> dict[str, Any]:

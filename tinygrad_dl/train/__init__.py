@@ -1,4 +1,4 @@
-"""Training: the loop with checkpoints, early stopping and a history that can be read, and the first steps before it."""
+"""Training: the loop with checkpoints, early stopping and a history, and checks to run before it."""
 
 from .callbacks import Callback as Callback
 from .first_steps import baselines as baselines

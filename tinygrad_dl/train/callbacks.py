@@ -1,4 +1,5 @@
-"""What listens to a run: `Callback`, and those that every run may want: early stopping and a view of its progress."""
+"""`Callback`, the base class for code that a run calls, and two of general use: early stopping and a progress
+display."""
 
 from __future__ import annotations
 
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class Callback:
-    """What listens to a run: override what you need.
+    """Base class of callbacks, which a Trainer calls during a run: override the methods that you need.
 
-    `run` is the Trainer, with `model`, `optimizer`, `history`, how many of `epoch` and `step` are done, and
-    `stop(reason)`, which ends the run at the next point from which it can be resumed. A callback with a state that a
-    resumed run goes on from gives it in `state_dict`, as plain data.
+    `run` is the Trainer, with `model`, `optimizer`, `history`, the numbers of completed epochs and steps as `epoch`
+    and `step`, and `stop(reason)`, which ends the run at the next point from which it can be resumed. A callback whose
+    state must survive a resume returns it from `state_dict`, as plain data.
     """
 
     def begin(self, run: Trainer) -> None:
@@ -32,13 +33,13 @@ class Callback:
         """An epoch has ended; `run.history.epochs[-1]` is its row."""
 
     def end(self, run: Trainer, error: BaseException | None) -> None:
-        """Training has ended, in whatever way; `run.ended` says why. Called in reverse order."""
+        """Training has ended, normally or not; `run.ended` says why. Callbacks are called in reverse order."""
 
     def state_dict(self) -> dict[str, Any]:
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
 
 
 class EarlyStopping(Callback):

@@ -29,12 +29,14 @@ if TYPE_CHECKING:
 
 
 def baselines(train: Any, dev: Any) -> dict[str, dict[str, float]]:
-    """What a model has to beat: dev `loss` (mean cross-entropy) and `accuracy` of the majority class, which knows the
-    shares of the classes alone, and of softmax regression, which is linear in the features.
+    """Baselines that a model should beat: dev `loss` (mean cross-entropy) and `accuracy` of the majority class, which
+    uses only the class frequencies, and of softmax regression, which is linear in the features.
 
-    train, dev: `data.Loader`s or tuples (x, y), y integer labels from 0; features of all axes but the first, normalised
-        by the training data. Deterministic, and draws nothing from the library's generator.
-    Raises TypeError for labels that are no integers, ValueError for negative ones and data as `Trainer.fit` refuses.
+    train, dev: `data.Loader`s or tuples (x, y), y integer labels from 0. All axes of x but the first are features,
+        normalised with the training data's statistics. The result is deterministic; the library's generator is not
+        used.
+    Raises TypeError for labels that are not integers, ValueError for negative ones and for data that `Trainer.fit`
+    refuses.
     """
     train, dev = checks.loader("baselines: train", train), checks.loader("baselines: dev", dev)
     checks.check_data(train, dev)
@@ -94,12 +96,12 @@ class Overfit:
 def overfit_one_batch(
     model: Module, loss: Callable[[Any, Any], Any], batch: Sequence[Any], steps: int = 500, lr: float = 3e-3
 ) -> Overfit:
-    """Can the model learn one small batch by heart? If it cannot, something is wired up wrongly.
+    """Can the model memorise one small batch? If not, there is a mistake in the model or the loss.
 
     batch: inputs and targets, arrays or Tensors of a few different examples. A copy of the model, without dropout and
-        noise, takes steps of Adam on it until the loss is a hundredth of the first, which counts as learned.
-    Raises as `Trainer.fit` does for bad data, ValueError for a first loss of 0 or less, of which there is no hundredth,
-    and FloatingPointError for one that is not finite.
+        noise, is trained on it with Adam until the loss is a hundredth of its first value, which counts as learned.
+        Raises as `Trainer.fit` does for bad data, ValueError if the first loss is 0 or less, FloatingPointError if it
+        is not finite.
     """
     twin = copy.deepcopy(model)
     for module in twin.modules():
@@ -144,11 +146,11 @@ class RateSearch:
 
 
 def find_lr(trainer: Trainer, train: Any, low: float = 1e-6, high: float = 10.0, steps: int = 100) -> RateSearch:
-    """Raise the learning rate from low to high, by one factor at each step, until the loss explodes (Smith 2017,
+    """Raise the learning rate from low to high, by a constant factor per step, until the loss explodes (Smith 2017,
     Cyclical learning rates for training neural networks, section 3.3).
 
-    The suggestion is the rate at which the smoothed loss fell fastest per factor of rate: the fall over a fifth of the
-    steps around it, for that of a single step is the batches' noise. The trainer is put back to what it was.
+    The suggestion is the rate at which the smoothed loss fell fastest on the logarithmic scale of rates, measured over
+    a fifth of the steps around it, since the change in a single step is mostly noise. The trainer's state is restored.
 
     train: as in `fit`. Raises ValueError for rates and steps out of range, and as `fit` does for bad data.
     """

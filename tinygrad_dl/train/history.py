@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 class History:
-    """The rows of a run and what happened in it; `history["loss"]` is a column, `len(history)` the number of rows.
+    """The measurements and events of a run; `history["loss"]` is a column, `len(history)` the number of epochs.
 
-    epochs: a dict for each epoch: `loss` and, where there is one, the metric under its name, both means over the
-        training examples while they were trained on; `dev_loss`, `dev_<metric>`; `first_loss`, of the epoch's first
-        batch; `lr`, the first group's; `gradient` and `largest_gradient`, the mean and the largest norm of the whole
-        gradient before clipping; `epoch` and `step`, counted from 1; `seconds`; `examples`, of the first batch, on
-        which `layers` was measured: for every layer in the order of its call its `kind`, the root mean square of its
-        `activation`, the share of `dead` units (zero for every example of the batch), the norm of its `gradient`,
-        and `update`, the norm of the step of its weights over the norm of these.
-    events: dicts of `epoch`, `step`, `kind` and `text`: what ended the run, and changes made while it ran.
+    epochs: a dict for each epoch: `loss` and, if there is one, the metric under its name, both averaged over the
+        training examples during the epoch; `dev_loss`, `dev_<metric>`; `first_loss`, of the epoch's first batch; `lr`,
+        of the first group; `gradient` and `largest_gradient`, the mean and maximum norm of the whole gradient before
+        clipping; `epoch` and `step`, counted from 1; `seconds`; `examples`, the size of the first batch, on which
+        `layers` was measured: for every layer, in call order, its `kind`, the root mean square of its `activation`,
+        the share of `dead` units (zero for every example of the batch), the norm of its `gradient`, and `update`, the
+        norm of its weights' update over the norm of the weights.
+    events: dicts of `epoch`, `step`, `kind` and `text`: why the run ended, and changes made during it.
     metric: the metric's name, or None.
     """
 
@@ -50,7 +50,7 @@ class History:
         return [row[name] for row in self.epochs if name in row]
 
     def layers(self, measure: str) -> dict[str, list[tuple[int, float]]]:
-        """Of each layer that has the measure, in the order of their calls: `(epoch, value)` pairs."""
+        """`(epoch, value)` pairs for each layer that has the measure, in call order."""
         found: dict[str, list[tuple[int, float]]] = {}
         for row in self.epochs:
             for name, layer in row.get("layers", {}).items():
@@ -59,12 +59,12 @@ class History:
         return found
 
     def note(self, kind: str, text: str, epoch: int, step: int) -> None:
-        """Write down an event: what was changed or has happened, in which epoch, after how many steps."""
+        """Record an event: what was changed or has happened, in which epoch, after how many steps."""
         self.events.append({"kind": kind, "text": text, "epoch": epoch, "step": step})
 
     def advice(self) -> list[Advice]:
-        """What the curves say: `Advice` of a verdict, the figures that it stands on, and what to try. Empty if all
-        is well, or nothing can be said yet."""
+        """Advice from the curves: each `Advice` has a verdict, the evidence for it, and what to try. The list is empty
+        if no problem is found, or it is too early to tell."""
         return read(self)
 
     def plot(self) -> Figure:
@@ -76,11 +76,12 @@ class History:
         return curves(self)
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it as plain data, in a few texts: a checkpoint of each epoch has the rows of all before it."""
+        """Everything as plain data, in a few strings: the checkpoint of each epoch contains the rows of all epochs
+        before it."""
         return {name: json.dumps(value, default=lambda number: number.tolist()) for name, value in vars(self).items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over a `state_dict()`. Raises KeyError for anything else."""
+        """Restore a `state_dict()`. Raises KeyError for anything else."""
         if set(state) != set(self.__dict__):
             raise KeyError(f"History.load_state_dict: expected {sorted(self.__dict__)}, got {sorted(state)}")
         self.__dict__.update({name: json.loads(text) for name, text in state.items()})

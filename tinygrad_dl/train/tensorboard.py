@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 class TensorBoard(Callback):
     """A callback: after every epoch each number of its row becomes a scalar of that name, at the run's step; what was
-    measured of layer '0' is `gradient/0` and so on. Show them by `tensorboard --logdir folder`.
+    measured of layer '0' is `gradient/0` and so on. View them with `tensorboard --logdir folder`.
 
     Raises ImportError without tensorboardX (extra `train`)."""
 
@@ -26,7 +26,8 @@ class TensorBoard(Callback):
         self._writer: Any = None
 
     def begin(self, run: Trainer) -> None:
-        """A resumed run goes on from its step: what was written beyond it is dropped when it is shown."""
+        """A resumed run continues from its step; TensorBoard does not show what was written beyond that step
+        before."""
         self._writer = self._open(self.folder, purge_step=run.step + 1 if run.step else None)
 
     def epoch(self, run: Trainer) -> None:

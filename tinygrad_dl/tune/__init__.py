@@ -1,4 +1,4 @@
-"""Tuning: search over many trainings with Optuna (extra `tune`), or one training that is watched and steered."""
+"""Tuning: search over many training runs with Optuna (extra `tune`), or steer a single run."""
 
 from typing import TYPE_CHECKING, Any
 

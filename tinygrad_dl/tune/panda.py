@@ -26,15 +26,16 @@ COMMANDS = {
 
 
 class Panda(Callback):
-    """A callback that obeys commands while a Trainer runs; each change is an event of the history, of kind "change".
+    """A callback that executes commands while a Trainer runs; each change is an event of kind "change" in the history.
 
-    folder: of this run alone. `commands` in it is a text file: a line that is appended to it, from another terminal, is
-        a command. `watch.html` shows the run so far and loads itself anew in a browser; it is written as often as costs
-        a tenth of the time. `epoch-00003.safetensors` and so on are checkpoints to go back to, one for each epoch.
+    folder: for this run only. Its text file `commands` takes commands: append one per line, from another terminal.
+        `watch.html` shows the run so far and reloads itself in a browser; writing it takes at most about a tenth of
+        the time. `epoch-00003.safetensors` and so on are checkpoints to go back to, one for each epoch.
     view: write `watch.html` (needs matplotlib, extra `train`).
 
-    The commands: `lr 0.003`, `momentum 0.95`, `clip 1`, `clip off`, `back 3`, `stop`. What is no such line, or cannot
-    be done, changes nothing; the reason is printed. In a notebook, run `fit` in a thread and call `tell("lr 0.003")`.
+    The commands: `lr 0.003`, `momentum 0.95`, `clip 1`, `clip off`, `back 3`, `stop`. A line that is not a command, or
+    cannot be executed, changes nothing; the reason is printed. In a notebook, run `fit` in a thread and call
+    `tell("lr 0.003")`.
     Raises ImportError for a view without matplotlib.
     """
 
@@ -50,8 +51,8 @@ class Panda(Callback):
         self._drawn, self._cost = -math.inf, 0.0  # when the view was last written, and how long that took
 
     def tell(self, command: str) -> None:
-        """Give a command, from any thread; it is obeyed after the current batch. Raises ValueError for an unknown one,
-        or a value that it cannot have."""
+        """Give a command, from any thread; it is executed after the current batch. Raises ValueError for an unknown
+        command or an invalid value."""
         self._told.append(parse(command))
 
     # as a callback

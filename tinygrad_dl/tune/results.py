@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a trial.
+    """The result of a trial.
 
-    state: "complete", "pruned" (ended early as worse than others, or not finite) or "failed" (its worker was killed
-        too often). value: what the objective gave; of a pruned trial the last loss that it reported, or None.
-    losses: what it reported, by step. note: why it was ended, or "".
+    state: "complete", "pruned" (ended early because it was worse than others, or not finite) or "failed" (its worker
+        was killed too often). value: the objective's result; for a pruned trial the last loss that it reported, or
+        None.
+    losses: the reported losses, by step. note: why it was ended, or "".
     """
 
     number: int
@@ -29,7 +30,7 @@ class Outcome:
 
 
 class Results:
-    """The finished trials of a search; `study` is Optuna's, with all that Optuna can do with one."""
+    """The finished trials of a search; `study` is the Optuna study, with all its features."""
 
     def __init__(self, study: Study, space: Space, size: int) -> None:
         from optuna.trial import TrialState

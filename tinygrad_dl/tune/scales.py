@@ -97,14 +97,14 @@ def one_minus_log(low: float, high: float) -> Scale:
 
 
 def uniform(low: float, high: float) -> Scale:
-    """Every value from low to high alike: a dropout probability. Raises ValueError unless low <= high."""
+    """A uniform value from low to high: a dropout probability. Raises ValueError unless low <= high."""
     return _floats("uniform", low, high, "low <= high", lambda: True)
 
 
 def integer(low: int, high: int) -> Scale:
-    """Every integer from low to high alike, both included: hidden units, layers.
+    """A uniform integer from low to high, both included: hidden units, layers.
 
-    Raises TypeError for what is no integer, ValueError unless low <= high."""
+    Raises TypeError for anything but integers, ValueError unless low <= high."""
     for value in (low, high):
         if not _is_number(value, integer=True):
             raise TypeError(f"integer: expected integers, got {value!r}")
@@ -114,9 +114,9 @@ def integer(low: int, high: int) -> Scale:
 
 
 def choice(*values: Any) -> Scale:
-    """One of the values, each alike: strings, numbers, booleans or None, which every storage can keep.
+    """One of the values, with equal probability: strings, numbers, booleans or None, which every storage can save.
 
-    Raises TypeError for values of other kinds (give them names), ValueError for none, or one given twice."""
+    Raises TypeError for values of other types (use names for them), ValueError for no values, or one given twice."""
     for value in values:
         if not isinstance(value, str | int | float | bool | None):
             raise TypeError(
@@ -166,9 +166,9 @@ def check_point(space: Space, point: Any, where: str) -> None:
 
 
 def grid(space: Space, points: int | Mapping[str, int] = 5) -> list[dict[str, Any]]:
-    """All combinations of so many values of each parameter, evenly spread on its scale from end to end.
+    """All combinations of so many values of each parameter, evenly spaced on its scale, both ends included.
 
-    points: one number, or one for each parameter by name; a choice gives all its values.
+    points: one number, or one for each parameter by name; a choice always contributes all its values.
     Give the grid to `search` as its `trials`.
     Raises KeyError for an unknown or missing parameter, ValueError for fewer than one point."""
     needed()

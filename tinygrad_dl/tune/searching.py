@@ -35,24 +35,25 @@ def search(
 ) -> Results:
     """Run the objective at points of the space, until so many trials are finished; lower values are better.
 
-    objective: a function of a `Trial` that gives a number, usually the lowest dev loss. With several workers a function
-        of a module, and the program's main part under `if __name__ == "__main__"`: processes import it.
+    objective: a function of a `Trial` that returns a number, usually the lowest dev loss. With several workers it must
+        be a module-level function, and the program's main part must be under `if __name__ == "__main__"`, since
+        processes import it.
     space: scales by name. trials: how many, or the points themselves, such as `grid(space, 5)`.
-    sampler: one of Optuna's, or CoarseToFine. Default: random points, each a pure function of the seed, the trial's
-        number and the parameter's name.
-    workers: so many processes, with one BLAS thread each; 1 works in this process.
-    storage: the path of a journal file, the URL of any storage of Optuna's, `postgresql+psycopg://…`, or one worker's
-        Optuna storage. Who calls `search` with the same storage works at the same trials, from other machines too; a
-        search that was interrupted goes on, and one with more `trials` adds to it. Default: nothing is kept.
-    seed: of the points, and of all that is random in a trial: initial weights, shuffling, dropout.
-    pruner: ends bad trials early, by the losses that they report. Default: Optuna's MedianPruner, which compares with
-        the median at the same epoch, once five trials are complete.
+    sampler: an Optuna sampler, or CoarseToFine. Default: random points, where each value is a pure function of the
+        seed, the trial number and the parameter's name.
+    workers: the number of processes, with one BLAS thread each; 1 runs in this process.
+    storage: the path of a journal file, the URL of any Optuna storage, `postgresql+psycopg://…`, or, with one worker,
+        an Optuna storage object. All calls of `search` with the same storage work on the same trials, also from other
+        machines; an interrupted search continues, and one with more `trials` adds to it. Default: nothing is saved.
+    seed: of the points, and of all randomness in a trial: initial weights, shuffling, dropout.
+    pruner: ends bad trials early, based on the losses that they report. Default: Optuna's MedianPruner, which compares
+        with the median at the same epoch, once five trials are complete.
     name: of the study in the storage.
 
     A trial whose worker was killed is run again. One whose loss is NaN or infinite, or whose training raises
-    FloatingPointError, counts as pruned; any other exception ends the search, and its trial is run again by the next.
-    Before anything is run, raises TypeError or ValueError for arguments of another kind or out of range, KeyError for
-    points of other parameters than the space's, and ImportError without Optuna.
+    FloatingPointError, counts as pruned. Any other exception ends the search; the next search runs that trial again.
+    Before any trial runs, raises TypeError or ValueError for arguments of the wrong type or out of range, KeyError for
+    points whose parameters are not those of the space, and ImportError without Optuna.
     """
     _check(objective, trials, workers, seed, name)
     check_space(space)

@@ -16,7 +16,7 @@ class Trial(Callback):
     """A trial of a search: `trial["lr"]` is a parameter, `trial.params` has all, `trial.number` counts from 0.
 
     It is a Callback: `Trainer(..., callbacks=[trial])` reports the dev loss after every epoch, and the trial is ended
-    early ("pruned") when it is worse than those before it were at that epoch. A loop of your own calls `report`.
+    early ("pruned") if it is worse than earlier trials were at that epoch. In your own training loop, call `report`.
     """
 
     def __init__(self, number: int, params: Mapping[str, Any], judge: Callable[[float, int], None]) -> None:
@@ -31,8 +31,8 @@ class Trial(Callback):
         return self.params[name]
 
     def report(self, loss: float, step: int) -> None:
-        """Tell the loss after a step, or epoch. Ends the trial, by an exception that `search` catches, if it is bad;
-        raises FloatingPointError, which ends it too, for a loss that is NaN or infinite."""
+        """Report the loss after a step or epoch. Ends a bad trial by an exception that `search` catches; raises
+        FloatingPointError, which also ends it, for a loss that is NaN or infinite."""
         if not math.isfinite(loss):
             raise FloatingPointError(f"trial {self.number}: the loss is {loss} after step {step}")
         self._judge(float(loss), int(step))

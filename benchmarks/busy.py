@@ -42,4 +42,4 @@ def tables(cases: Mapping[str, Case] = STEPS, rounds: int = ROUNDS, least: float
                 rows[-len(slowed)][4:] = f"{of_jax:.2f}", f"{GOAL}"
         notes = race.notes
     header = ["µs per step", "alone", "beside it", "slower by", "of JAX's", "goal"]
-    yield Table("Beside a busy program of somebody else", header, rows, notes)
+    yield Table("While another program keeps a core busy", header, rows, notes)

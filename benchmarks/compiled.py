@@ -34,12 +34,14 @@ def tables(cases: Mapping[str, Case] = CASES, rounds: int = ROUNDS) -> Iterator[
             print(f"({title}: {' '.join(_row(title, case, outcomes[title]))})", file=sys.stderr)
     rows = [_row(title, cases[title], outcome) for title, outcome in outcomes.items()]
     header = ["µs per step", "compiled", "fastest peer", "its time", "ratio", "quartiles", "must", "stretch", "reached"]
-    about = f"Medians of {rounds} alternating rounds; the ratio is of medians, its quartiles are those of every round."
-    yield Table("Compiled steps beside the fastest peer", header, rows, [about, *race.notes])
+    about = (
+        f"Medians of {rounds} alternating rounds. The ratio is that of the medians, its quartiles are over the rounds."
+    )
+    yield Table("Compiled steps compared with the fastest peer", header, rows, [about, *race.notes])
     yield from _shares(cases, outcomes)
     for title, outcome in outcomes.items():
         times = {outcome.label(name): values for name, values in outcome.times.items()}
-        yield comparison(f"{title}: everybody", times, outcome.label(COMPILED))
+        yield comparison(f"{title}: all contestants", times, outcome.label(COMPILED))
 
 
 def _row(title: str, case: Case, outcome: Outcome) -> list[str]:
@@ -70,9 +72,9 @@ def _shares(cases: Mapping[str, Case], outcomes: Mapping[str, Outcome]) -> Itera
             step, copy = (moved / statistics.median(times[name]) / 1e9 for name, moved in work.items())
             copies.append([title, f"{step:.1f}", f"{copy:.1f}", f"{step / copy:.0%}", "80 %", "95 %"])
     if products:
-        header = ["GFLOP/s", "step", "its products alone", f"product of {SIDE}²", "share", "of the other", "goal"]
-        yield Table("Matrix products: their rate in a whole step, and alone", header, products)
+        header = ["GFLOP/s", "step", "its products alone", f"product of {SIDE}²", "share", "of square", "goal"]
+        yield Table("Matrix products: rate in a whole step, and alone", header, products)
     if copies:
         header = ["GB/s", "step", "np.copyto", "share", "must", "stretch"]
-        about = f"{ADAM_BYTES} bytes a parameter, {COPY_BYTES} bytes a number that is copied."
-        yield Table("Adam: bytes moved, beside a copy", header, copies, [about])
+        about = f"{ADAM_BYTES} bytes per parameter, {COPY_BYTES} bytes per copied number."
+        yield Table("Adam: bytes moved, compared with a copy", header, copies, [about])

@@ -27,8 +27,8 @@ def tables(depths: Sequence[int] = DEPTHS, rounds: int = ROUNDS) -> Iterator[Tab
             rows.append(_row(Deep(depth), rounds))
         except Failed as error:
             notes.append(f"{depth:,} layers: {error}.")
-    about = "x + relu(W x + b) / depth of width 64, batch 64, Adam; compiling is the first call less an eager one."
-    yield Table("Depth: linear if the figures per layer stay", header, rows, [about, *notes])
+    about = "x + relu(W x + b) / depth of width 64, batch 64, Adam; compiling is the first call minus an eager one."
+    yield Table("Depth: linear if the figures per layer are constant", header, rows, [about, *notes])
 
 
 def _row(case: Deep, rounds: int) -> list[str]:

@@ -98,7 +98,9 @@ def first_calls(cases: Mapping[str, Case] = FIRST, rounds: int = ROUNDS) -> Tabl
     row = ["imports before", *_medians(imports), *[""] * 5]
     row[3:5] = [f"{ratio(*imports.values()):.2f}", spread(*imports.values())] if imports[JAX] else ["", ""]
     header = ["seconds", "compiled", "jax.jit", "ratio", "quartiles", "must", "stretch", "reached"]
-    about = "From the model to the first result, in a new process each time, after what is imported, llvmlite included."
+    about = (
+        "From the model to the first result, in a new process each time; imports, including llvmlite, are not counted."
+    )
     return Table("First call", header, [*rows, row], [about, *missing([JAX])])
 
 
@@ -124,8 +126,8 @@ def memory(case: Network = peers.WIDE) -> Table:
     if math.isfinite(least):
         rows[0][3] = "reached" if grown[COMPILED][1] <= least else "no"
     about = (
-        f"By how much the process has grown at the peak, less {case.nbytes / 1e6:.0f} MB of parameters, averages,"
-        " statistics and batch; the first steps with what compiling needs. Goal: a step's is no more than any peer's."
+        f"Peak growth of the process, without {case.nbytes / 1e6:.0f} MB of parameters, averages, statistics and"
+        " batch; for the first steps including what compiling needs. Goal: a step needs no more than any peer's."
     )
     title = f"Memory of a step {'-'.join(map(str, case.sizes))}, batch {case.batch} (MB)"
     return Table(title, ["", "a step", "the first steps", "goal"], rows, [about, *notes])

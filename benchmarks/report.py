@@ -20,11 +20,11 @@ PACKAGES = ("numpy", "llvmlite", "jax", "jaxlib", "torch", "autograd", "mygrad")
 INTRODUCTION = """\
 # Benchmarks
 
-`python -m benchmarks` (extra `bench`) has measured and written this page. Every figure is a ratio, or stands beside
-what it is compared with, from one run. Each contestant of a compiled step runs in a process of its own, at one and at
-two threads, of which the quicker counts. Before anything is timed, all of them have computed the same from the same
-weights and batch, without dropout, for three steps. Then they are timed in alternating rounds, a block of steps each.
-The ratio is our time by theirs: less is better. "must" and "stretch" are what it should not exceed.
+`python -m benchmarks` (extra `bench`) has measured and written this page. Every figure is a ratio, or is shown next to
+what it is compared with, from the same run. Each contestant of a compiled step runs in its own process, with one and
+with two threads; the faster counts. Before the timing, all contestants are checked to compute the same results for
+three steps from the same weights and batch, without dropout. Then they are timed in alternating rounds of a block of
+steps each. The ratio is our time divided by theirs: lower is better. "must" and "stretch" are upper limits for it.
 """
 
 

@@ -332,7 +332,7 @@ def test_a_constant_that_was_written_to():
     loss = np.exp(np.sin(x) * scale)
     assert check_graph(loss)
     scale *= 3
-    assert "an array that it, or an operation before it, reads was written to" in str(check_graph(loss))
+    assert "an array that it, or an operation before it, reads was overwritten" in str(check_graph(loss))
 
 
 def test_rules_that_write_do_no_harm():

@@ -251,7 +251,7 @@ def test_names_the_data_that_came_in_with_nan():
     text = message(model, tg.tensor([[1.0, math.nan, 3.0]]))
     assert "x[0, 1] = nan" in text
     assert "x was not finite before this: it has nan at [0, 1]; 1 of 3 elements" in text
-    assert "came so from outside" in text
+    assert "it was not finite when it was passed in" in text
 
 
 def test_a_gradient_that_was_summed_names_an_element_that_counts():

@@ -499,7 +499,7 @@ def test_bad_states_are_named_and_change_nothing(path):
         with pytest.raises(TypeError, match=r"state\['w'\] is an array of .*up to 64 bits"):
             save(path, {"w": np.ones(2, np.longdouble)})
     with pytest.raises(
-        TypeError, match=r"save: metadata: expected texts by name, got 'epoch': 3; put it into the state"
+        TypeError, match=r"save: metadata: expected strings by name, got 'epoch': 3; put it into the state"
     ):
         save(path, {}, {"epoch": 3})
     with pytest.raises(ValueError, match=r"'tinygrad_dl.sha256' is taken by the file itself"):

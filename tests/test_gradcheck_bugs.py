@@ -90,7 +90,7 @@ def test_a_fused_meaning_that_is_wrong_only_when_differentiated_twice():
 RANDOM = {
     "forward": (_random_sine, "it draws from tinygrad_dl.random"),
     "another generator": (lambda x: x * np.random.default_rng().normal(), "another generator"),
-    "keeps a counter": (_counter(), "keeps something between calls"),
+    "keeps a counter": (_counter(), "keeps state between calls"),
     "backward": (primitive(lambda x: x * 1, _draws, name="op"), "second backward"),
     "backward changes what was saved": (consuming(), "changes what was saved"),
 }

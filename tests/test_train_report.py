@@ -136,7 +136,7 @@ def test_the_report_of_a_run_that_is_well_or_not(trainer, tmp_path):
     history = trainer.history
     from tinygrad_dl.train.report import page
 
-    assert "no rule speaks" in page(History(history.epochs[:1], metric="accuracy"), trainer.model, [])
+    assert "No problems found" in page(History(history.epochs[:1], metric="accuracy"), trainer.model, [])
     bad = History([{"epoch": 1, "step": 3, "loss": 9.0, "first_loss": 1.0, "lr": 3.0}])
     text = page(bad, trainer.model, [])
     assert "<b>rate too high</b>" in text

@@ -152,7 +152,7 @@ ZERO = {
     "np.clip(x, 8, 9).sum()": "clip, at {}: it chose other elements",
     "(x * np.zeros(3, np.float32)).sum()": "multiply, at {}: it is multiplied by 0: 3 of 3 elements of a constant",
     "(x * 1e-30 * 1e-30).sum()": "multiply, at {}: underflow",
-    "(x - x).sum()": "subtract, at {}: what comes by this way is not zero",
+    "(x - x).sum()": "subtract, at {}: the gradient along this path is not zero",
     "(np.sin(x)[:0]).sum()": "getitem, at {}: it does not use these elements",
 }
 

@@ -2,7 +2,7 @@
 
 The suffix says the format, `.safetensors` or `.npz`; no code is ever stored or run. Arrays lie in the file under
 their dotted names ("optimizer.state.0.exp_avg"), so that other programs read them, and their files load here.
-The rest of the state (nesting, numbers, texts) is JSON in the file's metadata, beside a checksum of all bytes.
+The rest of the state (nesting, numbers, strings) is JSON in the file's metadata, with a checksum of all bytes.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _encode(value: Any, path: tuple[str | int, ...], arrays: dict[str, Array]) -
         kind = f"{'a masked' if np.ma.isMaskedArray(value) else 'an'} array of {value.dtype}"
     raise TypeError(
         f"save: {_where(path)} is {kind}; expected Tensors or arrays (real numbers of up to 64 bits), numbers, "
-        "texts, None, or lists, tuples and dicts of these; convert it (np.asarray, float, str) or leave it out"
+        "strings, None, or lists, tuples and dicts of these; convert it (np.asarray, float, str) or leave it out"
     )
 
 
@@ -152,7 +152,7 @@ def _texts(metadata: Mapping[str, str] | None) -> dict[str, str]:
     texts = dict(metadata or {})
     for key, text in texts.items():
         if not isinstance(key, str) or not isinstance(text, str):
-            raise TypeError(f"save: metadata: expected texts by name, got {key!r}: {text!r}; put it into the state")
+            raise TypeError(f"save: metadata: expected strings by name, got {key!r}: {text!r}; put it into the state")
         if key in (_STATE, CHECKSUM):
             raise ValueError(f"save: metadata: the key {key!r} is taken by the file itself; choose another")
     return texts

@@ -76,7 +76,7 @@ def writes(nodes: Sequence[Node], rng: np.random.Generator) -> Iterator[str]:
             continue
         for i, r in enumerate(results):
             if isinstance(r, np.ndarray) and r.dtype.kind == "f" and r.dtype.itemsize < 8:
-                yield f"the rule for gradient {i} of {at(node)} answers in {r.dtype} to float64 arguments"
+                yield f"the rule for gradient {i} of {at(node)} returns {r.dtype} for float64 arguments"
 
 
 WRITTEN = "its inputs or into the incoming gradient, which others still read; it must make a new array"
@@ -110,14 +110,14 @@ def _pair_against_meaning(node: Node, op: Fused, rng: np.random.Generator) -> It
     for j, (y, expected, near) in enumerate(zip(raw, meant, meant_near, strict=True)):
         if text := _difference(y, expected, near):
             which = f"output {j}" if isinstance(values, tuple) else "the output"
-            yield f"{at(node)}: the fused forward is not what the op means, in {which}: {text}"
+            yield f"{at(node)}: the fused forward disagrees with the op's definition, in {which}: {text}"
     for i, expected, near in zip(live, gradients, gradients_near, strict=True):
         needs = tuple(k == i for k in range(len(node.args)))
         _, saved = op.forward(*node.args, **node.static)
         g = tuple(weights) if isinstance(values, tuple) else weights[0]
         got = op.backward(g, saved, needs, *node.args, **node.static)[i]
         if text := _difference(np.zeros_like(expected) if got is None else got, expected, near):
-            yield f"{at(node)}: the fused backward is not that of the op's meaning, in argument {i}: {text}"
+            yield f"{at(node)}: the fused backward disagrees with the op's definition, in argument {i}: {text}"
 
 
 def _floating(value: Any) -> bool:

@@ -52,7 +52,7 @@ def _same(a: Any, b: Any) -> bool:
 
 def _nothing(s: Suspect) -> str | None:
     zero = all(not t.got.any() and abs(t.slope) > t.error for t in s.trials)
-    return "the rule answers zero, or None, though the output depends on the argument" if zero else None
+    return "the rule returns zero, or None, though the output depends on the argument" if zero else None
 
 
 def _nonlinear(s: Suspect) -> str | None:
@@ -67,9 +67,9 @@ def _nonlinear(s: Suspect) -> str | None:
     elif _close(double, 4 * t.got):
         how = "the rule multiplies by the incoming gradient twice"
     else:
-        how = "the rule's answer to a sum of gradients is not the sum of its answers"
+        how = "the rule's result for a sum of gradients is not the sum of its results"
     once = s.holds(lambda t: t.g * t.rule(g=np.ones_like(t.g)))
-    return f"{how}; its answer to ones, times that gradient, is right" if once else how
+    return f"{how}; its result for ones, times that gradient, is right" if once else how
 
 
 def _close(a: Array, b: Array) -> bool:

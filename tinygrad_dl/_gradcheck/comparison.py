@@ -131,7 +131,7 @@ class Check:
                 source = (
                     "it draws from tinygrad_dl.random, as dropout does: use eval(), p=0, or a fixed key"
                     if drew
-                    else "it draws from another generator, or keeps something between calls"
+                    else "it draws from another generator, or keeps state between calls"
                 )
                 return self.find("random", f"{name} is {text} the second time; {source}")
         return True

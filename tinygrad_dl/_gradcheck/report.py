@@ -10,11 +10,11 @@ Index = tuple[int, ...]
 VERDICTS = ("passed", "kink", "imprecise", "non-finite", "wrong", "random")  # the later outweighs the earlier
 MEANING = {
     "passed": "gradients and differences agree",
-    "kink": "the function has a kink at the test point, where no gradient is right: move the point",
-    "imprecise": "the function is too coarse for differences in float64",
+    "kink": "the function has a kink at the test point, where the gradient is not defined: move the point",
+    "imprecise": "the function is not precise enough for finite differences in float64",
     "non-finite": "NaN or infinity",
     "wrong": "the gradient is wrong",
-    "random": "the function answers twice differently, so differences say nothing",
+    "random": "two runs of the function give different results, so finite differences mean nothing",
 }
 
 

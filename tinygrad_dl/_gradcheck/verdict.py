@@ -33,13 +33,13 @@ VISIBLE = 8.0  # rounding units that a value moves by if it moves
 LOUDER = 32.0  # times a step, at most, for an argument whose share would be lost in that of the others
 
 KERNEL_WRITES = "the kernel writes into its arguments; it must make a new array"
-RULE_WRITES = "the rule writes into what it is given: its arguments, its output, what was saved, or the gradient"
-CHANGED = "its output is not what it would be now: an array that it, or an operation before it, reads was written to"
-RANDOM = "it answers twice differently"
-RANDOM_RULE = "its rule answers twice differently: it draws random numbers, or keeps something between calls"
-FLOAT32 = "it computes in less than float64 whatever it is given, too coarsely for differences"
-KINK = "its slopes to both sides differ at this point, where no gradient is right"
-OUTSIDE = "its slopes to both sides differ at this point, and the gradient is not between them"
+RULE_WRITES = "the rule writes into an array that it gets: an argument, the output, a saved value, or the gradient"
+CHANGED = "its output is no longer reproduced: an array that it, or an operation before it, reads was overwritten"
+RANDOM = "two runs of it give different results"
+RANDOM_RULE = "two runs of its rule give different results: it draws random numbers, or keeps state between calls"
+FLOAT32 = "it always computes in less than float64, which is not precise enough for finite differences"
+KINK = "its slopes on both sides differ at this point, where the gradient is not defined"
+OUTSIDE = "its slopes on both sides differ at this point, and the gradient is not between them"
 
 
 class Verdict(NamedTuple):

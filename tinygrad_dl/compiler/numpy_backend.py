@@ -99,8 +99,8 @@ class _Translation:
     def _head(self, texts: list[str]) -> Iterator[str]:
         yield f'"""A step of {len(self.program.body)} operations, recorded from a run by tinygrad_dl; needs only NumPy.'
         yield ""
-        yield "Results on the way lie in the buffers b0, b1, ...: one call of `step` at a time. What an output replaces"
-        yield "may be overwritten. Comments name the line and the layer that an operation came from."
+        yield "Intermediate results are in the buffers b0, b1, ...: run one call of `step` at a time. An input that an"
+        yield "output replaces may be overwritten. Comments name the line and the layer that an operation came from."
         yield '"""'
         yield ""
         packed = {"base64", "zlib"} if any("base64." in t for t in texts) else set()

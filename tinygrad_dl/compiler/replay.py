@@ -67,7 +67,7 @@ class Recorded:
     def broken(self) -> str | None:
         """Why this program does not fit now, or None."""
         if self.unrepeatable:
-            return "a tensor or an optimizer that the step before made, wrote and left behind"
+            return "a tensor or an optimizer that the previous step created, changed and kept"
         for tensor in self.without_grad:
             if tensor._grad is not None:
                 return "a gradient was there at the start; call zero_grad() first in the step"

@@ -216,8 +216,8 @@ class Tape(Values):
         if not self.made(schedule.optimizer):
             if self.made(schedule):
                 raise RuntimeError(
-                    f"compile: {type(schedule).__name__} was made in the step, of an optimizer from outside, at "
-                    f"{describe_line(user_line())}\n  it would begin anew at each call; make it where the optimizer is"
+                    f"compile: {type(schedule).__name__} was created in the step, for an optimizer from outside, at "
+                    f"{describe_line(user_line())}\n  it would restart at each call; create it where the optimizer is"
                 )
             self.actions.numbers.append(Schedule(schedule))
         with hidden():

@@ -193,9 +193,9 @@ class Failure:
         if q.leaf is not None and q.leaf.written is not None:
             yield f"last written at {describe_line(q.leaf.written)}: the step was too large, or its gradient was"
         elif q.leaf is not None:
-            yield f"it was made so at {describe_line(q.leaf.line)}"
+            yield f"it was not finite when it was created at {describe_line(q.leaf.line)}"
         elif q.made_by is None:
-            yield "it came so from outside: look at the data (np.isfinite), and at how it was computed"
+            yield "it was not finite when it was passed in: look at the data (np.isfinite), and at how it was computed"
 
     def _history(self) -> list[str]:
         """From the operand that counts, back to the inputs."""

@@ -92,7 +92,7 @@ RULES = (
     Rule("activation before cross-entropy", wiring.squeezed_logits,
          "{op} takes logits of any sign and size, but a {activation} gives it only {low:.3g} to {high:.3g}, so that no "
          "class can become as probable, or improbable, as the examples say",
-         "leave the activation behind the last layer out, and give the loss its sums",
+         "remove the activation after the last layer, so that the loss gets logits",
          ("softmax before cross-entropy",)),
     Rule("sigmoid before the with-logits loss", wiring.sigmoid_twice,
          "the loss takes the sigmoid of its input, which a sigmoid has already brought into {low:.3g} to {high:.3g}",

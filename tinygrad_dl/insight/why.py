@@ -144,7 +144,7 @@ def _unreached(target: Node, loss: Node, what: str) -> Answer:
     if not found:
         lines.append("  no cut was found: the tensor was never used in the loss's graph, or was cut off before it")
     else:
-        lines.append("  if it was used, it was cut off before one of these, or where nothing tells; what they were")
+        lines.append("  if it was used, it was cut off before one of these, or at an unknown place; what they were")
         lines.append("  computed from is not recorded")
     return Answer("none", tuple(lines))
 

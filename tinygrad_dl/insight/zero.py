@@ -52,7 +52,7 @@ def _place(node: Node) -> str:
 def _why(flow: Flow, use: Use, mask: Array) -> str:
     """Why a gradient that arrives at an operation's result does not get through to the operand."""
     if flow.share(use)[mask].any():
-        return "what comes by this way is not zero, but what comes by all ways adds up to 0"
+        return "the gradient along this path is not zero, but the sum over all paths is 0"
     operation = flow.operation(use.node)
     name, x = operation.op.name, operation.operands[use.position]
     for rows, explain in _TABLE:

@@ -15,7 +15,7 @@ class _Loss(Module):
     def __new__(cls, *args: Any, **_: Any) -> Any:
         if args and not isinstance(args[0], str):  # as if it were the function
             name, got = cls.__name__, describe(args[0])
-            raise TypeError(f"{name}: expected reduction to be a text, got {got}; make the loss first: {name}()(x, y)")
+            raise TypeError(f"{name}: expected reduction as a string, got {got}; make the loss first: {name}()(x, y)")
         return super().__new__(cls)
 
     def __init__(self, reduction: str = "mean") -> None:

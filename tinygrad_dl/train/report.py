@@ -59,7 +59,7 @@ def _figures(history: History) -> str:
 def _advice(history: History) -> str:
     found = history.advice()
     if not found:
-        return '<p class="well">Nothing to object to: no rule speaks.</p>'
+        return '<p class="well">No problems found.</p>'
     items = (
         f"<li><b>{escape(a.verdict)}</b> {escape(a.evidence)}.<br><span>Try: {escape(a.remedy)}.</span></li>"
         for a in found

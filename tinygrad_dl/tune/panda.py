@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from ..train import Trainer
 
 COMMANDS = {
-    "lr": "lr 0.003: the learning rate, of the first group; the others' and a schedule's rates keep their ratio to it",
+    "lr": "lr 0.003: the learning rate of the first group; other groups and the schedule keep their ratio to it",
     "momentum": "momentum 0.95: momentum, or Adam's beta 1",
-    "clip": "clip 1: the largest norm of the gradient; clip off",
-    "back": "back 3: at the end of the current epoch, to the weights, rates and all else as they were after epoch 3",
+    "clip": "clip 1: the maximum gradient norm; clip off",
+    "back": "back 3: at the end of the current epoch, restore everything to its state after epoch 3",
     "stop": "stop: end the run after the current batch",
 }
 
@@ -211,7 +211,7 @@ def _set_rate(run: Trainer, rate: float) -> None:
     """Multiply all rates, of groups and schedule, so that the first becomes `rate`."""
     before = run.rate
     if before == 0:
-        raise ValueError("Panda: lr: the schedule has it at 0 now; wait until that is over")
+        raise ValueError("Panda: lr: the schedule has set it to 0; wait until it is above 0")
     factor = rate / before
     if run.schedule is not None:
         run.schedule.scale(factor)

@@ -86,7 +86,7 @@ class _Member:
             try:
                 said = self.words.recv()
             except EOFError:
-                said = f"exit code {self.process.exitcode}; what it printed stands above"
+                said = f"exit code {self.process.exitcode}; its output is above"
             raise RuntimeError(f"search: a worker has ended: {said}")
         self.words.close()
 

@@ -61,7 +61,7 @@ def search(
     for i, point in enumerate(points or ()):
         check_point(space, point, f"search: trials: point {i}")
     if points is not None and sampler is not None:
-        raise ValueError("search: trials are given points, so there is nothing to be drawn: leave out the sampler")
+        raise ValueError("search: trials gives the points, so nothing is sampled: leave out the sampler")
     needed()
     from .plan import Plan, in_memory
     from .worker import alone

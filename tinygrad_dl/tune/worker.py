@@ -93,7 +93,7 @@ def _answer(objective: Objective, trial: Trial) -> float:
     try:
         loss = float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"search: expected the objective to give a number to be made small, got {value!r}") from None
+        raise TypeError(f"search: expected the objective to return a number to minimise, got {value!r}") from None
     if not math.isfinite(loss):
         raise FloatingPointError(f"trial {trial.number}: the objective gave {loss}")
     return loss

@@ -1,4 +1,4 @@
-"""Automatic differentiation of NumPy code, which the library can also draw, check, explain and compile."""
+"""Write NumPy; the library can run it, differentiate it, draw it, check it, explain it and compile it."""
 
 # ruff: noqa: I001
 # fmt: off

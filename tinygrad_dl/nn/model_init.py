@@ -32,8 +32,8 @@ from .statistics import population_statistics
 @no_grad()
 def lsuv_(model: Module, batch: Any) -> Module:
     """Orthogonal weights, then layer by layer W ← W / σ, where σ is the standard deviation of all the layer's outputs
-    on the
-    batch, until |σ − 1| < 0.1, at most 10 times (Mishkin and Matas 2015, All you need is a good init, algorithm 1).
+    on the batch, until |σ − 1| < 0.1, at most 10 times (Mishkin and Matas 2015, All you need is a good init,
+    algorithm 1).
 
     Raises ValueError for a layer whose outputs are all equal, and for a model without layers to initialise."""
     x = inputs_of(batch)

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from . import ops
+from ._primals import depends_beyond, filled, leaves, output, positions, primal, primals_along, rebuilt
 from ._source import describe
 from ._tensor import Tensor
 from .autodiff import propagate
-from .graph import Leaf, Node, wrap
+from .graph import wrap
 from .scope import current, enable_grad, taping
 
 Function = Callable[..., Any]
@@ -71,61 +72,6 @@ def _tensors(given: Any) -> list[Any]:
     return [given] if isinstance(given, Tensor) or not isinstance(given, Iterable) else [*given]
 
 
-def _leaves(tree: Any) -> list[Any]:
-    """The arrays of nested tuples, lists and dicts, in order."""
-    if isinstance(tree, dict):
-        return [x for value in tree.values() for x in _leaves(value)]
-    if isinstance(tree, tuple | list):
-        return [x for value in tree for x in _leaves(value)]
-    return [tree]
-
-
-def _rebuild(tree: Any, leaves: Any) -> Any:
-    """The same nesting with other leaves, taken from an iterator."""
-    if isinstance(tree, dict):
-        return {key: _rebuild(value, leaves) for key, value in tree.items()}
-    if isinstance(tree, tuple | list):
-        parts = [_rebuild(value, leaves) for value in tree]
-        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
-    return next(leaves)
-
-
-def _input(x: Any, who: str) -> Tensor:
-    """A tensor to differentiate by: a new node that leads to x if x is itself part of a graph."""
-    if isinstance(x, Tensor) and x.node is not None and current().recording:
-        alias = ops.positive(x)
-    else:
-        if not isinstance(x, Tensor | np.ndarray | np.generic | float | int):
-            raise TypeError(f"{who}: can differentiate by Tensors, arrays and numbers only, got {describe(x)}")
-        alias = Tensor(x)
-        if alias.dtype.kind != "f":
-            raise TypeError(f"{who}: can differentiate by floating arguments only, got {alias.dtype}")
-        alias.requires_grad = True
-    alias.name = getattr(x, "name", None)
-    return alias
-
-
-def _depends_beyond(y: Tensor, inputs: Sequence[Tensor]) -> bool:
-    """Does y depend on anything that requires grad besides these inputs' own leaves?
-
-    A leaf whose Tensor is gone, such as the input of a transform inside f, can be asked for nothing."""
-    own = {x.node for x in inputs}
-    seen: set[Node] = set()
-    stack = [y.node]
-    while stack:
-        node = stack.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if node in own:
-            if node.parents:  # an alias: the caller's own graph goes on behind it
-                return True
-        elif isinstance(node, Leaf) and node.tensor() is not None:
-            return True
-        stack.extend(node.parents)
-    return False
-
-
 def value_and_grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
     """A function that returns `(f(*args), gradient)`; see `grad`."""
     return _differentiated("value_and_grad", f, argnums, has_aux)
@@ -135,11 +81,11 @@ def _differentiated(who: str, f: Function, argnums: int | Sequence[int], has_aux
     """`value_and_grad`, for the transform that messages name."""
 
     def differentiated(*args: Any, **kwargs: Any) -> Any:
-        numbers = _numbers(who, argnums, len(args))
+        numbers = positions(who, argnums, len(args))
         trees = [args[i] for i in numbers]
-        inputs = [_input(x, who) for x in _leaves(trees)]
+        inputs = [primal(who, x) for x in leaves(trees)]
         inner = list(args)
-        for i, tree in zip(numbers, _rebuild(trees, iter(inputs)), strict=True):
+        for i, tree in zip(numbers, rebuilt(trees, iter(inputs)), strict=True):
             inner[i] = tree
         recording = current().recording
         with enable_grad():
@@ -147,17 +93,13 @@ def _differentiated(who: str, f: Function, argnums: int | Sequence[int], has_aux
         if has_aux and not (isinstance(result, tuple) and len(result) == 2):
             raise TypeError(f"{who}: has_aux: expected the function to give (value, aux), got {describe(result)}")
         y, aux = result if has_aux else (result, None)
-        y = _output(y, who)
+        y = output(who, y)
         if y.size != 1:
             raise TypeError(f"{who}: expected a function of one element, got shape {y.shape}; sum it, or use jacobian")
-        if y.node is None:
-            found: Sequence[Any] = [None] * len(inputs)
-        else:
-            further = recording and _depends_beyond(y, inputs)
-            found = gradients(y, inputs, create_graph=further, retain_graph=True, allow_unused=True)
-        filled = (wrap(np.zeros_like(x.data)) if g is None else g for g, x in zip(found, inputs, strict=True))
-        gs = _rebuild(trees, filled)
-        value = y if recording and y.node is not None and _depends_beyond(y, inputs) else y.detach()
+        further = recording and depends_beyond(y, inputs)
+        found = gradients(y, inputs, create_graph=further, retain_graph=True, allow_unused=True)
+        gs = rebuilt(trees, iter(filled(found, inputs)))
+        value = y if further else y.detach()
         return ((value, aux) if has_aux else value), gs[0] if isinstance(argnums, int) else tuple(gs)
 
     return differentiated
@@ -188,18 +130,16 @@ def vjp(f: Function, *primals: Any) -> tuple[Tensor, Callable[[Any], tuple[Tenso
     """`(y, pull)` where y = f(*primals) and `pull(v)` gives vᵀJ, one Tensor per primal; v has y's shape.
 
     Raises TypeError for primals that are not floating, and if f returns anything but one Tensor."""
-    inputs = [_input(x, "vjp") for x in primals]
+    inputs = [primal("vjp", x) for x in primals]
     recording = current().recording
     with enable_grad():
-        y = _output(f(*inputs), "vjp")
-    further = recording and y.node is not None and _depends_beyond(y, inputs)
+        y = output("vjp", f(*inputs))
+    further = recording and depends_beyond(y, inputs)
 
     def pull(v: Any) -> tuple[Tensor, ...]:
-        if y.node is None:
-            return tuple(wrap(np.zeros_like(x.data)) for x in inputs)
         second = further or (isinstance(v, Tensor) and v.node is not None)
         found = gradients(y, inputs, v, retain_graph=True, create_graph=second, allow_unused=True)
-        return tuple(wrap(np.zeros_like(x.data)) if g is None else g for g, x in zip(found, inputs, strict=True))
+        return tuple(filled(found, inputs))
 
     return (y if further else y.detach()), pull
 
@@ -209,16 +149,15 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[T
 
     By two reverse passes: vᵀJ is linear in v, and its transpose is Jv (Townsend 2017, A new trick for calculating
     Jacobian vector products). Raises TypeError and ValueError for tangents of another number or shape."""
-    inputs = [_input(x, "jvp") for x in _sequence("jvp", primals)]
-    _match("jvp", inputs, tangents)
+    inputs = primals_along("jvp", primals, tangents)
     with enable_grad():
-        y = _output(f(*inputs), "jvp")
+        y = output("jvp", f(*inputs))
     if y.node is None:
         return y.detach(), wrap(np.zeros_like(y.data))
     v = Tensor(np.zeros_like(y.data), requires_grad=True)
     pulled = gradients(y, inputs, v, create_graph=True, allow_unused=True)
     pairs = [(g, t) for g, t in zip(pulled, tangents, strict=True) if g is not None and g.node is not None]
-    second = current().recording and (_depends_beyond(y, inputs) or _recorded(tangents))
+    second = current().recording and (depends_beyond(y, inputs) or _recorded(tangents))
     found = gradients(
         [g for g, _ in pairs], v, [t for _, t in pairs], create_graph=second, retain_graph=True, allow_unused=True
     )[0]
@@ -230,72 +169,24 @@ def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[T
 
     Hv is one Tensor for one primal, otherwise a tuple, one per primal. Raises TypeError if the result has more
     elements, TypeError and ValueError for tangents of another number or shape."""
-    inputs = [_input(x, "hvp") for x in _sequence("hvp", primals)]
-    _match("hvp", inputs, tangents)
+    inputs = primals_along("hvp", primals, tangents)
     with enable_grad():
-        y = _output(f(*inputs), "hvp")
+        y = output("hvp", f(*inputs))
     if y.size != 1:
         raise TypeError(f"hvp: expected a function of one element, got shape {y.shape}; sum it")
-    zeros = [wrap(np.zeros_like(x.data)) for x in inputs]
-    products: Sequence[Any] = zeros
-    beyond = False
-    if y.node is not None:
-        first = gradients(y, inputs, create_graph=True, allow_unused=True)
-        pairs = [(g, t) for g, t in zip(first, tangents, strict=True) if g is not None and g.node is not None]
-        beyond = current().recording and _depends_beyond(y, inputs)
-        second = beyond or (current().recording and _recorded(tangents))
-        if pairs:
-            products = gradients(
-                [g for g, _ in pairs],
-                inputs,
-                [t for _, t in pairs],
-                create_graph=second,
-                retain_graph=True,
-                allow_unused=True,
-            )
-    filled = tuple(z if p is None else p for p, z in zip(products, zeros, strict=True))
-    return (y if beyond else y.detach()), filled[0] if len(filled) == 1 else filled
+    first = gradients(y, inputs, create_graph=True, allow_unused=True)
+    pairs = [(g, t) for g, t in zip(first, tangents, strict=True) if g is not None and g.node is not None]
+    beyond = current().recording and depends_beyond(y, inputs)
+    second = beyond or (current().recording and _recorded(tangents))
+    found = gradients(
+        [g for g, _ in pairs], inputs, [t for _, t in pairs], create_graph=second, retain_graph=True, allow_unused=True
+    )
+    products = filled(found, inputs)
+    return (y if beyond else y.detach()), products[0] if len(products) == 1 else tuple(products)
 
 
 def _recorded(tangents: Sequence[Any]) -> bool:
     return any(isinstance(t, Tensor) and t.requires_grad for t in tangents)
-
-
-def _numbers(who: str, argnums: int | Sequence[int], given: int) -> list[int]:
-    """The arguments that argnums names, counted from 0."""
-    numbers = [argnums] if isinstance(argnums, int) else list(argnums)
-    for i in numbers:
-        if not isinstance(i, int):
-            raise TypeError(f"{who}: expected integers in argnums, got {i!r}")
-        if not -given <= i < given:
-            raise ValueError(f"{who}: argnums names argument {i}, but {given} were given")
-    numbers = [i % given for i in numbers]
-    if len(set(numbers)) < len(numbers):
-        raise ValueError(f"{who}: argnums names an argument twice: {argnums}")
-    return numbers
-
-
-def _output(y: Any, who: str) -> Tensor:
-    """What the function returned; an array, which depends on no input, as a Tensor."""
-    if isinstance(y, np.ndarray | np.generic | float):
-        return Tensor(y)
-    if not isinstance(y, Tensor):
-        raise TypeError(f"{who}: expected a function that returns one Tensor, got {describe(y)}")
-    return y
-
-
-def _sequence(who: str, primals: Any) -> Any:
-    if not isinstance(primals, tuple | list):
-        raise TypeError(f"{who}: expected primals and tangents in tuples, got {describe(primals)}; write (x,), (v,)")
-    return primals
-
-
-def _match(who: str, primals: Sequence[Tensor], tangents: Sequence[Any]) -> None:
-    if len(primals) != len(tangents):
-        raise ValueError(f"{who}: expected one tangent per primal ({len(primals)}), got {len(tangents)}")
-    for i, (p, t) in enumerate(zip(primals, tangents, strict=True)):
-        if np.shape(t) != p.shape:
-            raise ValueError(f"{who}: tangent {i} has shape {np.shape(t)}, expected its primal's {p.shape}")
 
 
 def jacobian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
@@ -304,26 +195,24 @@ def jacobian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     By a reverse pass for each element of y. Raises TypeError for arguments that are not floating arrays."""
 
     def matrix(*args: Any, **kwargs: Any) -> Any:
-        numbers = _numbers("jacobian", argnums, len(args))
-        inputs = [_input(args[i], "jacobian") for i in numbers]
+        numbers = positions("jacobian", argnums, len(args))
+        inputs = [primal("jacobian", args[i]) for i in numbers]
         inner = list(args)
         for i, x in zip(numbers, inputs, strict=True):
             inner[i] = x
         recording = current().recording
         with enable_grad():
-            y = _output(f(*inner, **kwargs), "jacobian")
-        second = recording and y.node is not None and _depends_beyond(y, inputs)
-        rows: list[list[Any]] = [[] for _ in inputs]
+            y = output("jacobian", f(*inner, **kwargs))
+        further = recording and depends_beyond(y, inputs)
+        rows: list[list[Tensor]] = [[] for _ in inputs]
         for k in range(y.size):
             unit = np.zeros(y.size, y.dtype)
             unit[k] = 1
-            found: Sequence[Any] = [None] * len(inputs)
-            if y.node is not None:
-                found = gradients(
-                    y, inputs, unit.reshape(y.shape), retain_graph=True, create_graph=second, allow_unused=True
-                )
-            for row, g, x in zip(rows, found, inputs, strict=True):
-                row.append(wrap(np.zeros_like(x.data)) if g is None else g)
+            found = gradients(
+                y, inputs, unit.reshape(y.shape), retain_graph=True, create_graph=further, allow_unused=True
+            )
+            for row, g in zip(rows, filled(found, inputs), strict=True):
+                row.append(g)
         full = [
             ops.reshape(ops.stack(row), shape=y.shape + x.shape) if row else wrap(np.zeros(y.shape + x.shape, x.dtype))
             for row, x in zip(rows, inputs, strict=True)

@@ -8,7 +8,7 @@ recording, writes down a Node, which is plain data.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from itertools import zip_longest
 from sys import _getframe
 from typing import TYPE_CHECKING, Any
@@ -191,6 +191,15 @@ class Primitive:
             else:
                 results.append(rule(g, y, *args))
         return results
+
+    def vjp(
+        self, g: Any, y: Any, saved: Any, args: Sequence[Any], static: dict[str, Any], wanted: Container[int]
+    ) -> Sequence[Any]:
+        """The gradients of the arguments at the wanted positions, on arrays and apart from any graph. saved: what a
+        fused forward left."""
+        node = Node()
+        node.args, node.static, node.output, node.saved = args, static, y, saved
+        return self.pull(node, g, [node if i in wanted else None for i in range(len(args))], False)
 
 
 class Fused(Primitive):

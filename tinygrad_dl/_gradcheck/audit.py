@@ -112,10 +112,9 @@ def _pair_against_meaning(node: Node, op: Fused, rng: np.random.Generator) -> It
             which = f"output {j}" if isinstance(values, tuple) else "the output"
             yield f"{at(node)}: the fused forward disagrees with the op's definition, in {which}: {text}"
     for i, expected, near in zip(live, gradients, gradients_near, strict=True):
-        needs = tuple(k == i for k in range(len(node.args)))
         _, saved = op.forward(*node.args, **node.static)
         g = tuple(weights) if isinstance(values, tuple) else weights[0]
-        got = op.backward(g, saved, needs, *node.args, **node.static)[i]
+        got = op.vjp(g, values, saved, node.args, node.static, [i])[i]
         if text := _difference(np.zeros_like(expected) if got is None else got, expected, near):
             yield f"{at(node)}: the fused backward disagrees with the op's definition, in argument {i}: {text}"
 

@@ -66,15 +66,9 @@ class Trial:
         given = {} if given is None else given
         self.prepare(g, y, args, given)
         args = [value for name, value in given.items() if name.startswith("argument")]
-        incoming, static = given["the incoming gradient"], self.operation.static
-        if isinstance(op, Fused):
-            needs = tuple(k in self.operation.live for k in range(len(args)))
-            result = op.backward(incoming, given["what the forward saved"], needs, *args, **static)[i]
-        elif op.variadic:
-            result = op.vjps[0](incoming, given["the output"], *args, argnum=i, **static)  # type: ignore[misc]
-        else:
-            rule = op.vjps[i]
-            result = None if rule is None else rule(incoming, given["the output"], *args, **static)
+        incoming, y, saved = (given[name] for name in ("the incoming gradient", "the output", "what the forward saved"))
+        wanted = self.operation.live if isinstance(op, Fused) else [i]
+        result = op.vjp(incoming, y, saved, args, self.operation.static, wanted)[i]
         if result is None:
             return np.zeros(self.x.shape)
         result = np.asarray(result)

@@ -14,7 +14,7 @@ import numpy as np
 
 from .._source import Line
 from ..graph import Leaf, Node, Output
-from ..primitive import Fused, Primitive
+from ..primitive import Primitive
 from ..scope import Path
 
 Index = tuple[int, ...]
@@ -186,18 +186,14 @@ def pulled(operation: Operation, g: Any, position: int) -> Any:
     arrays = [q.node if q.array is None else q.array for q in operation.operands]  # a node stands in for what is unread
 
     def pull() -> Any:
-        if isinstance(op, Fused):
-            forward: Any = op.forward
-            y, saved = forward(*arrays, **static)
-            gs = tuple(g if i == operation.result else None for i in range(len(y))) if isinstance(y, tuple) else g
-            needs = tuple(i == position for i in range(len(arrays)))
-            return op.backward(gs, saved, needs, *arrays, **static)[position]
-        y = operation.output if operation.output is not None else op.kernel(*arrays, **static)
-        if op.variadic:
-            rule: Any = op.vjps[0]
-            return rule(g, y, *arrays, argnum=position, **static)
-        rule = op.vjps[position]
-        return rule and rule(g, y, *arrays, **static)
+        y, saved, incoming = operation.output, None, g
+        if op.forward is not None:
+            y, saved = op.forward(*arrays, **static)
+            if isinstance(y, tuple):
+                incoming = tuple(g if i == operation.result else None for i in range(len(y)))
+        elif y is None:
+            y = op.kernel(*arrays, **static)
+        return op.vjp(incoming, y, saved, arrays, static, [position])[position]
 
     return quietly(pull)
 

@@ -9,7 +9,8 @@ from wrong_gradients import BUGS, X, check, consuming
 
 import tinygrad_dl as tg
 from tinygrad_dl.checking import GradcheckError, gradcheck
-from tinygrad_dl.primitive import fused, primitive
+from tinygrad_dl.fused import fused
+from tinygrad_dl.primitive import primitive
 
 
 def _stop(x):

@@ -11,9 +11,10 @@ import pytest
 from op_table import ROWS
 
 import tinygrad_dl as tg
+from tinygrad_dl.fused import Fused
 from tinygrad_dl.graph import wrap
 from tinygrad_dl.nn import functional
-from tinygrad_dl.primitive import ANSWERS, Fused, Primitive
+from tinygrad_dl.primitive import ANSWERS, Primitive
 
 # the arguments and results of a row are trees: arrays in lists and tuples, among what is static
 

@@ -4,7 +4,8 @@ import numpy as np
 
 import tinygrad_dl as tg
 from tinygrad_dl.checking import gradcheck
-from tinygrad_dl.primitive import fused, primitive
+from tinygrad_dl.fused import fused
+from tinygrad_dl.primitive import primitive
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(3, 4))

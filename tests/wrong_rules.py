@@ -3,7 +3,8 @@
 import numpy as np
 from wrong_gradients import BUGS, POSITIVE, SQUARE, X, Y, consuming, mixed, pair_of_outputs, writes
 
-from tinygrad_dl.primitive import fused, primitive
+from tinygrad_dl.fused import fused
+from tinygrad_dl.primitive import primitive
 
 N, WIDE = X.size, np.arange(20.0).reshape(4, 5) / 7 - 1.3
 AT = np.array([0, 2, 2, 1])

@@ -9,7 +9,8 @@ from .transforms import (
     value_and_grad as value_and_grad, vjp as vjp,
 )
 from .checkpointing import checkpoint as checkpoint
-from .primitive import fused as fused, primitive as primitive
+from .primitive import primitive as primitive
+from .fused import fused as fused
 from .checking import GradcheckError as GradcheckError, gradcheck as gradcheck
 from .compiler import Compiled as Compiled, compile as compile
 from .drawing import Drawing as Drawing, draw as draw

@@ -1,5 +1,4 @@
-"""Operations: `primitive` makes one from a NumPy kernel and a derivative rule per array argument, `fused`
-adds a fast forward and backward to a function written in primitives.
+"""Operations: `primitive` makes one from a NumPy kernel and a derivative rule per array argument.
 
 Every operation on a Tensor goes through `Primitive.__call__`: it runs the kernel and, when somebody is
 recording, writes down a Node, which is plain data.
@@ -18,7 +17,6 @@ import numpy as np
 from . import graph
 from . import scope as _scope
 from ._source import USER_FILES, describe, explain, user_frame, user_line
-from .autodiff import propagate
 from .graph import SMALL, Handle, Leaf, Node, Output, _empty, next_order, wrap
 from .scope import current
 
@@ -202,31 +200,6 @@ class Primitive:
         return self.pull(node, g, [node if i in wanted else None for i in range(len(args))], False)
 
 
-class Fused(Primitive):
-    """A function written in primitives (its meaning) with a raw forward and backward (its speed)."""
-
-    def __init__(self, meaning: Callable[..., Any], forward: Any, backward: Any, name: str) -> None:
-        arity = sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in inspect.signature(meaning).parameters.values())
-        super().__init__(meaning, [lambda g, y, *args: None] * arity, name, elementwise=False)
-        self.meaning, self.forward, self.backward, self.joint = meaning, forward, backward, True
-
-    def __repr__(self) -> str:
-        return f"<fused {self.name}>"
-
-    def pull(self, node: Node, g: Any, targets: Sequence[Node | None], second: bool) -> Sequence[Any]:
-        if not second:
-            needs = tuple([p is not None for p in targets])
-            gradients: Sequence[Any] = self.backward(g, node.saved, needs, *node.args, **node.static)
-            if not isinstance(gradients, list | tuple) or len(gradients) != len(needs):
-                raise TypeError(_wrong_count(gradients, len(needs)))
-            return gradients
-        outputs = self.meaning(*_as_tensors(node), **node.static)
-        pairs = zip(outputs, g, strict=True) if isinstance(outputs, tuple) else [(outputs, g)]
-        seeds = [(y.node, gy) for y, gy in pairs if gy is not None and y.node is not None]
-        found = propagate(seeds, second=True, retain=True, wanted={p for p in targets if p is not None}, stop=True)
-        return [p and found.pop(p, None) for p in targets]
-
-
 def primitive(
     fn: Callable[..., Any],
     *vjps: Rule | None,
@@ -274,20 +247,6 @@ def answer(op: Callable[..., Any], numpy: Callable[..., Any] | Iterable[Callable
         ANSWERS[function] = op
 
 
-def fused(
-    *, forward: Callable[..., tuple[Any, Any]], backward: Callable[..., Sequence[Any]], name: str | None = None
-) -> Callable[[Callable[..., Any]], Fused]:
-    """Decorate a function written in primitives with a fast pair for first-order gradients.
-
-    forward: `f(*arrays, **static) -> (y, saved)` on ndarrays; y may be a tuple of arrays.
-    backward: `b(g, saved, needs, *arrays, **static)` gives one gradient, or None, per array; `needs` says
-        which are wanted. For a tuple y, g is a tuple, with None where no gradient arrives.
-    Higher derivatives come from the decorated function. Its parameters are arrays by position and
-    metadata by keyword only. `gradcheck` checks that pair and meaning agree.
-    """
-    return lambda meaning: Fused(meaning, forward, backward, name or meaning.__name__)
-
-
 _FLOAT32 = np.dtype(np.float32)
 _ndarray = np.ndarray
 
@@ -298,14 +257,6 @@ def _unrecorded(output: Any) -> Any:
     if output is None:
         raise TypeError("the kernel of a primitive returned None; expected an array")
     return wrap(output if type(output) is np.ndarray else np.asarray(output))
-
-
-def _wrong_count(gradients: Any, expected: int) -> str:
-    got = f"{len(gradients)} gradients" if isinstance(gradients, list | tuple) else describe(gradients)
-    return (
-        f"the fused backward returned {got}; expected a list or tuple of {expected}, one for each array argument, None "
-        "for one without gradient"
-    )
 
 
 def _unread(vjps: Sequence[Rule | None]) -> tuple[bool, tuple[int, ...]]:

@@ -12,8 +12,8 @@ import numpy as np
 from .._source import describe_line, line_number
 from .._tensor import tensor
 from ..autodiff import propagate
+from ..fused import Fused
 from ..graph import Array, Node, Output
-from ..primitive import Fused
 
 PAIR_AGREES = 1e-13  # relative, of values and gradients in float64
 PAIR_DIFFERS = 1e-6  # relative; between the two, rounding that one-ulp changes of the arguments explain is allowed

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..autodiff import unbroadcast
+from ..fused import Fused
 from ..graph import Array
-from ..primitive import Fused
 from .differences import EPS, norm
 from .operation import STEP, Operation, Randomness, nearby
 from .verdict import Verdict

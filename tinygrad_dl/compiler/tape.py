@@ -17,11 +17,12 @@ import numpy as np
 from .. import ops
 from .._source import describe_line, user_line
 from .._tensor import Tensor
+from ..fused import Fused
 from ..graph import Handle, Leaf, Node, wrap
 from ..nn.state import is_state
 from ..ops import index as _index
 from ..ops.sort import _bincount, _unique
-from ..primitive import Fused, Primitive
+from ..primitive import Primitive
 from ..scope import current, enter, leave, within
 from .actions import Actions, Schedule
 from .feeds import Argument, Draw, Gradient, Slot, State

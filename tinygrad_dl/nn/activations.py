@@ -13,8 +13,9 @@ import numpy as np
 
 from .. import ops
 from .._spelling import spelled
+from ..fused import fused
 from ..ops._arguments import asarray
-from ..primitive import Primitive, fused, primitive
+from ..primitive import Primitive, primitive
 
 if TYPE_CHECKING:
     from .._tensor import Tensor

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..fused import fused
 from ..ops import getitem
 from ..ops._arguments import asarray
-from ..primitive import fused, primitive
+from ..primitive import primitive
 from .activations import check_labels, log_softmax, softplus
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..fused import fused
 from ..graph import Handle
 from ..ops._arguments import asarray
-from ..primitive import fused, primitive
+from ..primitive import primitive
 from ..random import Source, bits, key
 from ..scope import no_grad
 

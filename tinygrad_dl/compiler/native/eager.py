@@ -22,9 +22,9 @@ import numpy as np
 
 from ... import optim
 from ..._tensor import Tensor
+from ...fused import Fused
 from ...nn import activations, objectives, transformations
 from ...optim.optimizer import Optimizer
-from ...primitive import Fused
 from ...scope import current
 from ..backends import native_wanted
 from .paired import Kept, Kernels

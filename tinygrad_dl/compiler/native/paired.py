@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from ...autodiff import propagate
+from ...fused import Fused
 from ...graph import Leaf, Node, wrap
-from ...primitive import Fused
 from ...scope import within, written_to
 from ..backends import Run, builder
 from ..passes import simplify

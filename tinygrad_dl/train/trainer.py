@@ -1,7 +1,7 @@
 """`Trainer`: the training loop, which checkpoints, stops early, and halts at the first NaN or infinity.
 
 The loop is `_run`, `_epoch` and `_batch`. What listens to it is a Callback, what it has measured a History; what must
-be right before it begins stands in `checks`, the step that it repeats in `step`.
+be right before it begins stands in `checks`, the step that it repeats in `step`, what it goes on from in `state`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from . import checkpoints, checks, measures
 from .callbacks import Callback, EarlyStopping, Progress
 from .history import History, Running
 from .interrupt import on_interrupt
-from .step import Step, generators, mapped, set_generators
+from .state import set_state, state_of
+from .step import Step, mapped
 
 
 class Trainer:
@@ -269,17 +270,7 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """All that a run needs to go on from here, as `tinygrad_dl.save` takes it."""
-        own = {name: getattr(self, name) for name in ("epoch", "step", "began", "_due")}
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": {"kind": type(self.optimizer).__name__, **self.optimizer.state_dict()},
-            "schedule": self.schedule and self.schedule.state_dict(),
-            "generators": {name: g.bit_generator.state for name, g in generators(self.model).items()},
-            "loader": self._data and self._data.state_dict(),
-            "history": self.history.state_dict(),
-            "callbacks": {name: c.state_dict() for name, c in self._named_callbacks()},
-            "trainer": {**own, "running": copy.deepcopy(vars(self._running))},
-        }
+        return state_of(self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go back, or on, to a `state_dict()`; not while `fit` runs. If anything does not fit, nothing changes.
@@ -287,41 +278,10 @@ class Trainer:
         Raises KeyError, ValueError or TypeError for the state of another model, optimizer, schedule or data."""
         before = self.state_dict()
         try:
-            self._load(state)
+            set_state(self, state)
         except Exception:
-            self._load(before)
+            set_state(self, before)
             raise
-
-    def _load(self, state: Mapping[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        if state["optimizer"]["kind"] != type(self.optimizer).__name__:
-            other, mine = state["optimizer"]["kind"], type(self.optimizer).__name__
-            raise ValueError(f"Trainer: the state is that of an optimizer {other}, this Trainer has {mine}")
-        if (self.schedule is None) is not (state["schedule"] is None):
-            raise ValueError("Trainer: the state and this Trainer are not alike in having a schedule")
-        if self.schedule is not None:
-            self.schedule.load_state_dict(state["schedule"])
-        self.optimizer.load_state_dict(state["optimizer"])  # after the schedule, whose rates callbacks may have changed
-        set_generators(self.model, state["generators"])
-        if self._data is not None and state["loader"] is not None:
-            self._data.load_state_dict(state["loader"])
-        self.history.load_state_dict(state["history"])
-        listeners = dict(self._named_callbacks())
-        for name, kept in state["callbacks"].items():
-            if name in listeners:
-                listeners[name].load_state_dict(kept)
-            elif kept:
-                raise ValueError(f"Trainer: the state has one of a callback {name}, this Trainer has none")
-        own = dict(state["trainer"])
-        self._running = Running()
-        vars(self._running).update(copy.deepcopy(own.pop("running")))
-        vars(self).update(own)
-
-    def _named_callbacks(self) -> list[tuple[str, Callback]]:
-        """Each callback under its kind, with a number if there are several of a kind."""
-        kinds = [type(callback).__name__ for callback in self.callbacks]
-        numbers = [kinds[:i].count(kind) for i, kind in enumerate(kinds)]
-        return [(k + (f" {n + 1}" if n else ""), c) for k, n, c in zip(kinds, numbers, self.callbacks, strict=True)]
 
     def _source(self, resume: bool | str | os.PathLike[str]) -> Path | None:
         """The checkpoint to go on from, or None."""

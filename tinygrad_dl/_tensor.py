@@ -15,9 +15,9 @@ import numpy as np
 from . import scope as _scope
 from ._conversions import Conversions, to_array
 from ._spelling import ELSEWHERE, Elsewhere
-from .autodiff import propagate
+from .autodiff import accumulate, propagate
 from .graph import Array, Handle, Leaf, set_result, unshared, wrap
-from .scope import compiling, current, taping, within
+from .scope import compiling, current, taping
 
 
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, name: str | None = None) -> Tensor:
@@ -150,42 +150,9 @@ class Tensor(Conversions):
         create_graph: record the backward pass, for higher derivatives.
         Raises RuntimeError without a graph, or on its second run; ValueError for a wrong gradient.
         """
-        tape = taping()
-        wrapped = create_graph or tape is not None
-        seed = self.seed_gradient(gradient, create_graph)
+        seeds: list[Any] = [(self.node, self.seed_gradient(gradient, create_graph))]
         retain = create_graph if retain_graph is None else retain_graph
-        found = propagate([(self.node, seed)], second=create_graph, retain=retain)  # type: ignore[list-item]
-        leaf: Any
-        for leaf in found:
-            target = leaf.tensor()
-            if target is not None and type(target.node) is Leaf and target.node is not leaf:
-                raise RuntimeError(
-                    f"backward: a {leaf.dtype} tensor of shape {leaf.shape}{_named(target)} was cast, or frozen and "
-                    "thawed, after its value was used; compute the loss again"
-                )
-        while found:
-            leaf, g = found.popitem()
-            target = leaf.tensor()
-            if target is None or target.node is not leaf:
-                continue
-            new: Tensor = g if wrapped else wrap(g)
-            del g  # or the array would seem shared
-            if tape is not None:
-                tape.read_grad(target)
-                tape.write_grad(target)
-            if (old := target._grad) is None:
-                leaf.added, leaf.carried = leaf.stamp, 0
-                if not wrapped and not unshared(new):
-                    new = wrap(new.data.copy())
-            else:
-                if leaf.added != leaf.stamp:
-                    leaf.added, leaf.carried = leaf.stamp, leaf.carried + 1 if old.data.any() else 0
-                if wrapped:
-                    with within(recording=create_graph):
-                        new = old + new
-                else:
-                    new = wrap(np.asarray(old.data + new.data))
-            target._grad = new if tape is None else wrap(tape.own(new.data), new.node if create_graph else None)
+        accumulate(propagate(seeds, second=create_graph, retain=retain), create_graph)
 
     def seed_gradient(self, gradient: Any, create_graph: bool) -> Any:
         """Where a backward pass begins: a Tensor for one whose rules run on Tensors, else an array."""

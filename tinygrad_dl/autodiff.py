@@ -1,4 +1,4 @@
-"""The reverse pass: run a recorded graph backwards.
+"""The reverse pass: `propagate` runs a recorded graph backwards, `accumulate` adds what arrives into `.grad`.
 
 Nodes are visited in reverse order of creation, which is a topological order, so nothing here recurses over
 the graph. A rule has two readings: on ndarrays NumPy runs it undisturbed; on Tensors (`second`) each of its
@@ -10,14 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from heapq import heappop, heappush, heappushpop
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import graph
 from ._source import describe_line, explain, user_line
-from .graph import Handle, Leaf, Node, Output, wrap
+from .graph import Handle, Leaf, Node, Output, unshared, wrap
 from .scope import taping, watched_by, watching, within
+
+if TYPE_CHECKING:
+    from ._tensor import Tensor
 
 
 def propagate(
@@ -130,6 +133,44 @@ def propagate(
     if tape is not None:
         tape.origin = None
     return found
+
+
+def accumulate(found: dict[Node, Any], create_graph: bool) -> None:
+    """Add the gradients that a pass has found into `.grad` of its leaves' tensors, and take them out of `found`."""
+    tape = taping()
+    wrapped = create_graph or tape is not None
+    leaf: Any
+    for leaf in found:
+        target = leaf.tensor()
+        if target is not None and type(target.node) is Leaf and target.node is not leaf:
+            name = f" of {target.name!r}" if target.name else ""
+            raise RuntimeError(
+                f"backward: a {leaf.dtype} tensor of shape {leaf.shape}{name} was cast, or frozen and "
+                "thawed, after its value was used; compute the loss again"
+            )
+    while found:
+        leaf, g = found.popitem()
+        target = leaf.tensor()
+        if target is None or target.node is not leaf:
+            continue
+        new: Tensor = g if wrapped else wrap(g)
+        del g  # or the array would seem shared
+        if tape is not None:
+            tape.read_grad(target)
+            tape.write_grad(target)
+        if (old := target._grad) is None:
+            leaf.added, leaf.carried = leaf.stamp, 0
+            if not wrapped and not unshared(new):
+                new = wrap(new.data.copy())
+        else:
+            if leaf.added != leaf.stamp:
+                leaf.added, leaf.carried = leaf.stamp, leaf.carried + 1 if old.data.any() else 0
+            if wrapped:
+                with within(recording=create_graph):
+                    new = old + new
+            else:
+                new = wrap(np.asarray(old.data + new.data))
+        target._grad = new if tape is None else wrap(tape.own(new.data), new.node if create_graph else None)
 
 
 def _check_values(node: Node) -> None:

@@ -18,7 +18,7 @@ from ..lowering import bounded
 from ..program import Instruction, Value
 from .calling import Written, function
 from .ir import INDEX, Code, Lanes
-from .operations import KINDS, Register, convert, lanes_of
+from .registers import KINDS, Register, convert, lanes_of
 
 VECTOR = 32  # bytes of a row that are added at once
 _RANGE = np.iinfo(np.int64)

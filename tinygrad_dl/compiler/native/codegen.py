@@ -9,11 +9,8 @@ no sum runs along the outer loop, the first and the last of its rounds to do are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from ..axes import Graph, Node
 from ..fuse import Kernel
@@ -22,10 +19,9 @@ from . import operations
 from .batches import write_batch
 from .calling import Written, function
 from .ir import INDEX
-from .kernel_memory import KernelMemory
-from .operations import Register, lanes_of
-from .random_words import random_words
-from .schedule import FUNCTION, INNER, OUTER, Schedule
+from .kernel_values import KernelValues
+from .registers import Register, lanes_of, literal
+from .schedule import FUNCTION, INNER, OUTER
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,28 +33,12 @@ class Piece:
     start: int | str
 
 
-class _Writer(KernelMemory):
+class _Writer(KernelValues):
     def __init__(self, kernel: Kernel, graph: Graph, late: Iterable[Node]) -> None:
-        super().__init__(kernel, graph.size(kernel.rows), graph.size(kernel.columns))
-        self.plan = Schedule(kernel, late)
-        self.entry = self.code.lines
-        self.buffers = [self.entry] * 3  # the lines of each level
-        self.memo: list[dict[tuple[Node, int], Register]] = [{}, {}, {}]
-        self.pointers = list(dict.fromkeys([*kernel.inputs, *kernel.outputs]))
-        self.pointer = {n: f"%p{i}" for i, n in enumerate(self.pointers)}
-        self.scratch: dict[Node, str] = {}
-        self.inputs = set(kernel.inputs)
+        super().__init__(kernel, graph, late)
         self.partial: dict[tuple[Node, int], Register] = {}  # totals so far, per tile width's piece
-        self.width, self.now = 1, 0
         stored_once = any(self.plan.level[n] == FUNCTION for n in self.plan.stored)
         self.shared = bool(kernel.outer) and not self.plan.totals and not stored_once
-        self.straight = not kernel.inner or (kernel.columns_inside and self.columns <= WIDEST)
-        if not self.straight:
-            for node, stage in self.plan.saved.items():
-                if self.plan.store_stage.get(node) != stage:
-                    self.scratch[node] = f"%s{len(self.scratch)}"
-
-    # ---- loops
 
     def pieces(self) -> list[Piece]:
         """How the columns are cut. Kernels of one flat axis end in single elements: any size is one function."""
@@ -88,27 +68,12 @@ class _Writer(KernelMemory):
         after = self.code.loop("0", str(count), kinds, names, lambda i, x: [r.name for r in body(i, registers(x))])
         return registers(after)
 
-    @contextmanager
-    def at(self, level: int) -> Iterator[None]:
-        """Write among the lines of a level."""
-        before, self.code.lines = self.code.lines, self.buffers[level]
-        yield
-        self.code.lines = before
-
-    def enter(self, level: int) -> None:
-        """The lines and registers of a level begin anew."""
-        for deeper in range(level, INNER + 1):
-            self.buffers[deeper] = self.code.lines
-            self.memo[deeper] = {}
-
     def tile_at(self, piece: Piece, index: str) -> None:
         self.width = piece.width
         self.column = str(piece.start)
         if piece.count not in (1, "%once"):
             offset = self.code.binary("mul", INDEX, index, piece.width)
             self.column = offset if piece.start == 0 else self.code.binary("add", INDEX, offset, self.column)
-
-    # ---- the loop nest
 
     def write(self) -> Written:
         kernel, code = self.kernel, self.code
@@ -170,7 +135,7 @@ class _Writer(KernelMemory):
         return self.rows if self.kernel.columns_inside else -(-self.columns // self.tile)
 
     def start(self, node: Node, width: int) -> Register:
-        return operations.literal(lanes_of(node.dtype, width), node.dtype, operations.identity(node.name, node.dtype))
+        return literal(lanes_of(node.dtype, width), node.dtype, operations.identity(node.name, node.dtype))
 
     def outer_body(self, pieces: list[Piece], number: int) -> None:
         inner = pieces or [Piece("%rows" if self.kernel.rows else 1, 0, 0)]
@@ -246,80 +211,6 @@ class _Writer(KernelMemory):
         elements = self.columns if self.kernel.columns_inside else self.rows * self.tile
         sizes = [elements * node.dtype.itemsize for node in self.scratch]
         return Written(text, self.code.declares, self.pointers, sizes, self.units, numbers=[self.rows, self.columns])
-
-    # ---- values
-
-    def natural(self, node: Node) -> Register:
-        return self.value(node, self.width if self.wide(node) else 1)
-
-    def value(self, node: Node, width: int) -> Register:
-        """The register of a node, in as many lanes. What it needs comes first: a chain may be longer than Python's
-        stack is deep."""
-        waiting = [] if (node, width) in self.memo[self.plan.level[node]] else [(node, width)]
-        while waiting:
-            each, lanes = waiting[-1]
-            needed = [other for other in self.needs(each, lanes) if other not in self.memo[self.plan.level[other[0]]]]
-            if needed:
-                waiting += reversed(needed)
-                continue
-            memo = self.memo[self.plan.level[each]]
-            if (each, lanes) not in memo:
-                with self.at(self.plan.level[each]):
-                    memo[each, lanes] = self.computed(each, lanes)
-            waiting.pop()
-        return self.memo[self.plan.level[node]][node, width]
-
-    def needs(self, node: Node, width: int) -> list[tuple[Node, int]]:
-        """What a node is computed of, in as many lanes each."""
-        if width > 1 and not self.wide(node):
-            return [(node, 1)]
-        if node in self.inputs or self.kept(node):
-            return []
-        return [(other, 1 if node.name == "bits" else width) for other in node.args if isinstance(other, Node)]
-
-    def kept(self, node: Node) -> bool:
-        """Is it in memory since an earlier stage?"""
-        return not self.straight and self.plan.saved.get(node, self.now) < self.now
-
-    def computed(self, node: Node, width: int) -> Register:
-        if width > 1 and not self.wide(node):
-            return operations.splat(self.code, self.value(node, 1), width)
-        if node in self.inputs:
-            return self.get(node, self.pointer[node], self.index(node), width, self.moves(node, width))
-        if self.kept(node):
-            if node in self.scratch:
-                return self.get(node, self.scratch[node], self.scratch_index(), width)
-            return self.get(node, self.pointer[node], self.index(node), width)
-        if node.name == "bits":
-            return self.bits(node, width)
-        kinds = [a.dtype if isinstance(a, Node) else type(a) for a in node.args]
-        if node.name == "astype":
-            return operations.convert(self.code, self.value(node.nodes[0], width), node.dtype)
-        if node.name == "where":
-            mask = self.argument(node.args[0], np.dtype(np.bool_), width)
-            x, y = (self.argument(a, node.dtype, width) for a in node.args[1:])
-            return operations.where(self.code, mask, x, y)
-        loop = operations.loop_dtype(node.name, tuple(kinds))
-        assert loop is not None
-        return operations.emit(self.code, node.name, [self.argument(a, loop, width) for a in node.args], node.dtype)
-
-    def argument(self, arg: Node | float, dtype: operations.DType, width: int) -> Register:
-        if isinstance(arg, Node):
-            return operations.convert(self.code, self.value(arg, width), dtype)
-        return operations.literal(lanes_of(dtype, width), dtype, arg)
-
-    def bits(self, node: Node, width: int) -> Register:
-        """Random words, by the elements' numbers."""
-        pairs = width % 2 == 0 and (not self.down or self.columns % 2 == 0)
-        key, first = self.value(node.nodes[0], 1), self.index(node) or "0"
-        return random_words(self.code, key, first, width, pairs, node.dtype)
-
-    def store(self, nodes: Iterable[Node]) -> None:
-        """All are computed before the first is stored: one may overwrite what another reads."""
-        found = [(node, self.natural(node)) for node in nodes]
-        for node, register in found:
-            ahead = self.down_far and self.moves(node, register.lanes.width)
-            self.put(register, self.pointer[node], self.index(node), ahead)
 
 
 def write_kernel(kernel: Kernel, graph: Graph, late: Iterable[Node] = ()) -> Written:

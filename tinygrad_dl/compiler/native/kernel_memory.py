@@ -15,7 +15,7 @@ import numpy as np
 from ..axes import Node
 from ..fuse import Kernel
 from .ir import INDEX, Code, Lanes
-from .operations import Register, lanes_of
+from .registers import Register, lanes_of
 
 # Bytes that a kernel reads from which on it fetches ahead, and how far. Of the time without, Adam over 50 million
 # parameters takes 0.86 on Intel's processors, on AMD's 1.07; batch norm of 512 x 2048 from 0.6 to 0.85. Eight rows of

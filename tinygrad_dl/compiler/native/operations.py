@@ -1,13 +1,11 @@
 """What machine code can compute: NumPy's elementwise operations on registers, and how reductions combine.
 
-A register holds numbers of one dtype, booleans as `i1`. NaN, infinities and the sign of zero come out as
-NumPy has them.
+NaN, infinities and the sign of zero come out as NumPy has them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -17,32 +15,15 @@ from ..lowering import FUNCTIONS, basic_name
 from ..program import Instruction, Value
 from ..trace import REDUCTIONS, VIEWS, is_product
 from . import vector_math
-from .ir import Code, Lanes
+from .ir import Code
+from .registers import KINDS, DType, Register, lane, lanes_of, slice_of
 
-DType = np.dtype[Any]
-KINDS = {
-    np.dtype(np.float32): "float",
-    np.dtype(np.float64): "double",
-    np.dtype(np.bool_): "i1",
-}
-KINDS |= {np.dtype(f"{sign}int{bits}"): f"i{bits}" for bits in (8, 16, 32, 64) for sign in ("", "u")}
 _COMPARISONS = {"less": "lt", "less_equal": "le", "greater": "gt", "greater_equal": "ge", "equal": "eq"}
 _ARITHMETIC = {"add": "add", "subtract": "sub", "multiply": "mul"}
 _BITWISE = {"logical_and": "and", "logical_or": "or", "logical_xor": "xor"}
 _BITWISE |= {"bitwise_and": "and", "bitwise_or": "or", "bitwise_xor": "xor"}
 _ROUNDING = ("floor", "ceil", "trunc", "rint")
 _OF_FLOATS = (*FUNCTIONS, "reciprocal")
-
-
-@dataclass(frozen=True, slots=True)
-class Register:
-    name: str
-    lanes: Lanes
-    dtype: DType
-
-
-def lanes_of(dtype: DType, width: int) -> Lanes:
-    return Lanes(KINDS[dtype], width)
 
 
 def can_lower(step: Instruction) -> bool:
@@ -99,35 +80,6 @@ def loop_dtype(name: str, kinds: tuple[Any, ...]) -> DType | None:
     return found[0] if len(set(found[: len(kinds)])) == 1 else None
 
 
-def literal(lanes: Lanes, dtype: DType, x: float) -> Register:
-    """A number in every lane; unsigned ones are written as the signed number of the same bits."""
-    if dtype.kind == "u" and x >= 1 << (lanes.bits - 1):
-        x = int(x) - (1 << lanes.bits)
-    return Register(lanes.constant(x), lanes, dtype)
-
-
-def convert(code: Code, x: Register, dtype: DType) -> Register:
-    """The register as another dtype."""
-    source, target = x.lanes, lanes_of(dtype, x.lanes.width)
-    if x.dtype == dtype:
-        return x
-    kinds = x.dtype.kind + dtype.kind
-    if x.dtype.kind == "f" and target.bits in (8, 16):  # as C does it: by way of 32 bits
-        whole = np.dtype(np.int32)
-        name = code.cast(lanes_of(whole, source.width), target, convert(code, x, whole).name)
-    elif kinds == "uf":
-        name = code.let(f"uitofp {source.type} {x.name} to {target.type}")
-    elif kinds == "fu":
-        name = code.let(f"fptoui {source.type} {x.name} to {target.type}")
-    elif x.dtype.kind == "u" and dtype.kind in "ui" and target.bits > source.bits:
-        name = code.let(f"zext {source.type} {x.name} to {target.type}")
-    elif source.kind == target.kind:
-        name = x.name
-    else:
-        name = code.cast(source, target, x.name)
-    return Register(name, target, dtype)
-
-
 Emit = Callable[[Code, Register, Sequence[str], str], str]
 
 
@@ -139,10 +91,6 @@ def emit(code: Code, name: str, args: Sequence[Register], dtype: DType) -> Regis
     result = _EMIT[name](code, first, [a.name for a in args], name)
     made = dtype if name not in _COMPARISONS and name not in _TESTS else np.dtype(np.bool_)
     return Register(result, lanes_of(made, first.lanes.width), made)
-
-
-def where(code: Code, mask: Register, x: Register, y: Register) -> Register:
-    return Register(code.select(x.lanes, mask.name, x.name, y.name), x.lanes, x.dtype)
 
 
 def identity(name: str, dtype: DType) -> float:
@@ -166,32 +114,13 @@ def across(code: Code, name: str, x: Register) -> Register:
     if width == 1:
         return x
     if width == 2:
-        parts = [_lane(code, x, 0), _lane(code, x, 1)]
+        parts = [lane(code, x, 0), lane(code, x, 1)]
         return combine(code, name, *parts)
     half = 1 << (width - 1).bit_length() - 1
-    low, high = _slice(code, x, 0, half), _slice(code, x, half, width - half)
+    low, high = slice_of(code, x, 0, half), slice_of(code, x, half, width - half)
     if width - half < half:
         return combine(code, name, across(code, name, low), across(code, name, high))
     return across(code, name, combine(code, name, low, high))
-
-
-def _lane(code: Code, x: Register, i: int) -> Register:
-    lanes = Lanes(x.lanes.kind, 1)
-    return Register(code.let(f"extractelement {x.lanes.type} {x.name}, i64 {i}"), lanes, x.dtype)
-
-
-def _slice(code: Code, x: Register, start: int, width: int) -> Register:
-    if width == 1:
-        return _lane(code, x, start)
-    chosen = ", ".join(f"i32 {i}" for i in range(start, start + width))
-    text = f"shufflevector {x.lanes.type} {x.name}, {x.lanes.type} poison, <{width} x i32> <{chosen}>"
-    return Register(code.let(text), Lanes(x.lanes.kind, width), x.dtype)
-
-
-def splat(code: Code, x: Register, width: int) -> Register:
-    """One number in every lane."""
-    lanes = Lanes(x.lanes.kind, width)
-    return Register(code.spread(lanes, x.name), lanes, x.dtype)
 
 
 def _arithmetic(code: Code, x: Register, args: Sequence[str], name: str) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 
 from ...random import _GAMMA, _LAST, _MIX
 from .ir import INDEX, Code, Lanes
-from .operations import DType, Register, splat
+from .registers import DType, Register, splat
 
 _WORD = np.dtype(np.uint64)
 

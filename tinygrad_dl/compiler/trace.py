@@ -15,6 +15,7 @@ from .matrix_product import lies, located
 from .moves import moves
 from .passes import axes_order
 from .program import Instruction, Program, Value
+from .turned_products import turned_products
 
 VIEWS = ("reshape", "transpose", "broadcast_to")
 REDUCTIONS = ("sum", "max", "min", "prod")
@@ -28,7 +29,7 @@ class Tracer:
         self.nodes: list[Node] = []
         self.reads: dict[Value, Read] = {}
         self.makers = program.makers()
-        self.turned = _turned_products(program)
+        self.turned = turned_products(program)
         self.uses = program.uses()
         self.products: dict[Value, int] = {}  # that are read once, and when each is made
 
@@ -272,31 +273,6 @@ class Tracer:
             return node
         self.opaque(self.makers[x])
         return self.reads[x][0]
-
-
-def _turned_products(program: Program) -> dict[Value, tuple[Value, list[int]]]:
-    """Products that are only read with their axes in another order, in which they can be written: what reads them so,
-    and the order."""
-    readers: dict[Value, list[Instruction]] = {}
-    for step in program.body:
-        for x in step.inputs:
-            readers.setdefault(x, []).append(step)
-    given = set(program.outputs)
-    found = {}
-    for step in program.body:
-        y = step.outputs[0]
-        if not is_product(step) or y in given or y not in readers:
-            continue
-        orders = [axes_order(s) if basic_name(s) == "transpose" else [] for s in readers[y]]
-        order = orders[0]
-        if order and order[-1] >= y.ndim - 2 and orders.count(order) == len(orders):
-            found[y] = readers[y][0].outputs[0], order
-    return found
-
-
-def is_product(step: Instruction) -> bool:
-    """Of matrices, or of batches of them?"""
-    return basic_name(step) == "matmul" and all(x.ndim >= 2 for x in step.inputs)
 
 
 def trace_axes(program: Program, lowers: Callable[[Instruction], bool]) -> Graph:

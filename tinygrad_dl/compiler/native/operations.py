@@ -13,7 +13,8 @@ import numpy as np
 
 from ..lowering import FUNCTIONS, basic_name
 from ..program import Instruction, Value
-from ..trace import REDUCTIONS, VIEWS, is_product
+from ..trace import REDUCTIONS, VIEWS
+from ..turned_products import is_product
 from . import vector_math
 from .ir import Code
 from .registers import KINDS, DType, Register, lane, lanes_of, slice_of

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .primitive import Primitive
 
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
+SEVERAL = np.dtype(np.void)  # stands for the dtype of an operation with several results
 SMALL = 4  # values and gradients of up to so many elements outlive the backward pass, for pictures
 
 next_order = count(1).__next__
@@ -77,8 +78,8 @@ class Node:
     instruction: int
     order: int  # of creation, which is a topological order
     output: Any  # kept if a rule reads it, or if it is small
-    shape: tuple[int, ...]  # of the output
-    dtype: np.dtype[Any]
+    shape: tuple[int, ...]  # of the output; () of several
+    dtype: np.dtype[Any]  # of the output; SEVERAL
     origin: Leaf | None  # the leaf whose memory the output views
     grad: Any  # kept if small or asked for
     retain: int  # keep `grad`: 1 because it is small, 2 because `retain_grad` asked for it
@@ -94,6 +95,11 @@ class Node:
     @property
     def ndim(self) -> int:
         return len(self.shape)
+
+    @property
+    def several(self) -> bool:
+        """Has it several results? Each is an Output, and it has no value of its own."""
+        return self.dtype is SEVERAL
 
     @property
     def line(self) -> Line:

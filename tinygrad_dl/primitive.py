@@ -17,7 +17,7 @@ import numpy as np
 from . import graph
 from . import scope as _scope
 from ._source import USER_FILES, describe, explain, user_frame, user_line
-from .graph import SMALL, Handle, Leaf, Node, Output, _empty, next_order, wrap
+from .graph import SEVERAL, SMALL, Handle, Leaf, Node, Output, _empty, next_order, wrap
 from .scope import current
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ class Primitive:
         node.retain = 0
         if type(output) is not _ndarray:
             if type(output) is tuple:
+                node.shape, node.dtype = (), SEVERAL
                 return tuple(
                     wrap(y, Output(node, i, output)) if y.dtype.kind == "f" else wrap(y) for i, y in enumerate(output)
                 )

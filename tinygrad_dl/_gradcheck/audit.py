@@ -57,9 +57,8 @@ def magnitude(nodes: Sequence[Node]) -> float:
 def imprecise(nodes: Sequence[Node]) -> Iterator[str]:
     """Operations that make less than float64 of float64."""
     for node in nodes:
-        dtype = getattr(node, "dtype", None)  # the operation behind several outputs has none of its own
-        if dtype is not None and dtype.itemsize < 8 and node.primitive is not None:
-            yield f"{at(node)} computes in {dtype}, which is too coarse for differences; keep float64 throughout"
+        if node.primitive is not None and not node.several and node.dtype.itemsize < 8:
+            yield f"{at(node)} computes in {node.dtype}, which is too coarse for differences; keep float64 throughout"
             return
 
 

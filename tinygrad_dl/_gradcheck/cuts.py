@@ -33,7 +33,7 @@ class Cut(NamedTuple):
 def cuts(nodes: Sequence[Node], array: Array) -> Iterator[Cut]:
     """Where operations use this very array without a gradient."""
     for node in nodes:
-        if node.primitive is None or not hasattr(node, "shape"):
+        if node.primitive is None or node.several:
             continue
         for k, (arg, parent) in enumerate(zip(node.args, node.parents, strict=True)):
             if parent is None and isinstance(arg, np.ndarray) and _same_memory(arg, array):

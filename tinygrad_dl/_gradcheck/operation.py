@@ -38,7 +38,7 @@ class Operation:
         self.node, self.static = node, node.static
         self.op: Primitive = op
         self.given, self.precision = given, precision
-        self.output: Any = getattr(node, "output", None)  # as it was recorded, if it was kept
+        self.output: Any = node.output  # as it was recorded, if it was kept
         self.live = [i for i, parent in enumerate(node.parents) if parent is not None]
         self.outputs = []
 
@@ -59,7 +59,7 @@ class Operation:
         """The same on some of its elements, where each result depends on one element of each argument: what moves in
         a direction in which only these do. They are chosen at random, but for zeros and extremes. None where all are
         to be looked at: if they are few, not all finite, or not what the arguments give now."""
-        shape: tuple[int, ...] = getattr(self.node, "shape", ())
+        shape = self.node.shape
         size, arrays = math.prod(shape), [a for a in self.given if isinstance(a, np.ndarray)]
         if not self.op.elementwise or size <= 2 * SAMPLE or any(a.shape not in (shape, ()) for a in arrays):
             return None
@@ -174,15 +174,15 @@ def operations_of(nodes: Sequence[Node]) -> Iterator[Operation | tuple[Node, str
             outputs = values.get(node.parents[0])  # type: ignore[arg-type]
             values[node] = outputs[node.index] if outputs else node.output
         elif (reason := _missing(node, values)) is not None:
-            values[node] = getattr(node, "output", None)
+            values[node] = node.output
             yield node, reason
         else:
             args = [values[a] if isinstance(a, Node) else a for a in node.args]
             operation = Operation(node, args)
             yield operation
             found = [y.data for y in operation.outputs]
-            several = not hasattr(node, "shape")
-            values[node] = found if several else node.output if node.output is not None else next(iter(found), None)
+            value = next(iter(found), None) if node.output is None else node.output
+            values[node] = found if node.several else value
 
 
 def _missing(node: Node, values: dict[Node, Any]) -> str | None:

@@ -127,7 +127,7 @@ class _Tracer:
         else:
             box = Box("operation", node.primitive.name, place, order=node.order)  # type: ignore[union-attr]
         shown = self.single.get(node, node)  # the one output stands for its operation
-        if hasattr(shown, "shape"):
+        if not shown.several:
             box.shape, box.dtype, box.value, box.grad = shown.shape, shown.dtype.name, shown.output, shown.grad
         box.line = describe_line(node.line)
         if type(node) is not Output:

@@ -68,7 +68,7 @@ def check_graph(loss: Tensor) -> GraphReport:
             f"check_graph: the graph was consumed by the backward at {describe_line(spent)}; check it before, or pass "
             "retain_graph=True there"
         )
-    largest = max(math.prod(getattr(node, "shape", ())) for node in nodes)
+    largest = max(math.prod(node.shape) for node in nodes)
     randomness = Randomness(0, largest)
     np.empty(min(16 * largest, LASTING))  # is freed at once
     checks = []

@@ -9,13 +9,13 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 import safetensors.numpy
 
-Array = np.ndarray[Any, Any]
+from .graph import Array
 
 METADATA = "__metadata__"  # no name for an array, in either format
 CHECKSUM = "tinygrad_dl.sha256"

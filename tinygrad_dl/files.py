@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from ._formats import CHECKSUM, FORMATS, METADATA, Array, Format, Unsupported, seal, sealed, supported
+from ._formats import CHECKSUM, FORMATS, METADATA, Format, Unsupported, seal, sealed, supported
 from ._tensor import Tensor
+from .graph import Array
 
 _STATE = "tinygrad_dl.state"  # the structure's key in the metadata
 _RANDOM, _UNFINISHED = 8, ".tmp"  # bytes in the name of a file that is being written, and its suffix

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from ..graph import Array
 from .matrix_product import Product, contiguous
 from .moves import Move
-from .program import Array, Instruction
+from .program import Instruction
 
 Axis = int
 Axes = tuple[Axis, ...]

@@ -10,7 +10,8 @@ import importlib.util
 import os
 from collections.abc import Callable
 
-from .program import Array, Program
+from ..graph import Array
+from .program import Program
 
 Run = Callable[[list[Array]], list[Array]]
 NAMES = ("auto", "native", "numpy", "interpreter")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .program import Array
+from ..graph import Array
 from .straight import Straight
 
 

@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 
 from .._source import codes_of
-from .program import Array, unique
+from ..graph import Array
+from .program import unique
 
 SHORT = 64  # elements: longer arrays are not written out
 _PLACES = (("np", np), ("np.linalg", np.linalg), ("np.lib.array_utils", np.lib.array_utils))

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from .. import ops
+from ..graph import Array
 from ..ops import index as _index
 from ..ops._arguments import axes_of
-from .program import Array, Instruction, Program, Value
+from .program import Instruction, Program, Value
 
 VIEWS = (ops.reshape, ops.transpose)
 REDUCTIONS = (ops.sum, ops.mean, ops.max, ops.min, ops.prod)

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from .. import ops
+from ..graph import Array
 from ..ops import index as _index
 from ..ops import join as _join
 from .matrix_product import merged
-from .program import Array, Instruction
+from .program import Instruction
 
 MOST = 4  # dimensions of a copy, those that lie as one counted once
 

@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 
 from .._source import explain
+from ..graph import Array
 from ..scope import Path
 from .kernel_text import Definitions, Unwritable, array_text
 from .numpy_places import Places
 from .numpy_text import Writer, allocation
-from .program import Array, Instruction, Program, Value, names_of
+from .program import Instruction, Program, Value, names_of
 
 _HELD = 4096  # bytes, from which an array that is not in a buffer is let go after its last use
 _RESERVED = {*dir(builtins), *keyword.kwlist, "np", "step", "base64", "zlib", "math", "functools"}

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from .. import ops
+from ..graph import Array
 from ..ops._arguments import count
 from ..ops.index import ARRAY
 from .kernel_text import Definitions, Unwritable, dtype_text, literal
 from .layout import GETITEM, REDUCTIONS, SCATTER_ADD, SETITEM, WHERE, is_view, order_of
-from .program import Array, Instruction, Literal, Value
+from .program import Instruction, Literal, Value
 
 _REDUCE = {ops.sum: "add", ops.mean: "add", ops.max: "maximum", ops.min: "minimum", ops.prod: "multiply"}
 _LARGE = 2048  # elements, from which `where` by bits is faster

@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .._tensor import Tensor
-from ..graph import Leaf, wrap
+from ..graph import Array, Leaf, wrap
 from ..scope import within
 from .actions import Optimize, structure
 from .feeds import Held, Slot
-from .program import Array
 
 if TYPE_CHECKING:
     from .tape import Tape

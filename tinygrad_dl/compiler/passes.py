@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from .. import ops
+from ..graph import Array
 from ..nn import objectives
 from .joining import joined
 from .layout import REDUCTIONS, is_elementwise
 from .lowering import basic_name, bounded, lower
-from .program import Array, Instruction, Literal, Program, Value, execute
+from .program import Instruction, Literal, Program, Value, execute
 from .rewriting import Rewriter, instead
 from .structure import same_number
 

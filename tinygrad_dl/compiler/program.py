@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._source import Line, describe_line, explain
+from ..graph import Array
 from ..primitive import Primitive
 from ..scope import Path
 
 if TYPE_CHECKING:
     from .cost import Cost
 
-Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 Literal = bool | int | float | None
 
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from sys import getrefcount
 from typing import Any
 
-from ..graph import Handle, add_holder, unshared
+from ..graph import Array, Handle, add_holder, unshared
 from .backends import Run
 from .feeds import Argument, Changed, Draw, Gradient, Held, Slot, State
 from .guards import Guards
 from .passes import simplify
-from .program import Array, Program
+from .program import Program
 from .replay_text import written
 from .structure import Place
 from .tape import Tape

@@ -15,10 +15,9 @@ import numpy as np
 from .. import graph, scope
 from .._source import user_line
 from .._tensor import Tensor
-from ..graph import Leaf, next_order, unshared, wrap
+from ..graph import Array, Leaf, next_order, unshared, wrap
 from ..scope import watching
 from .feeds import Changed
-from .program import Array
 from .straight import Straight
 from .structure import put_together
 

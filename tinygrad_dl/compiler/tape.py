@@ -18,7 +18,7 @@ from .. import ops
 from .._source import describe_line, user_line
 from .._tensor import Tensor
 from ..fused import Fused
-from ..graph import Handle, Leaf, Node, wrap
+from ..graph import Array, Handle, Leaf, Node, wrap
 from ..nn.state import is_state
 from ..ops import index as _index
 from ..ops.sort import _bincount, _unique
@@ -27,7 +27,7 @@ from ..scope import current, enter, leave, within
 from .actions import Actions, Schedule
 from .feeds import Argument, Draw, Gradient, Slot, State
 from .optimizing import Ready, optimize
-from .program import Array, Instruction, Program, Value, value_of
+from .program import Instruction, Program, Value, value_of
 from .values import Values
 
 DYNAMIC = {_index._nonzero, ops.flatnonzero, ops.argwhere, _unique}

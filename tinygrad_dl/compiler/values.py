@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Handle, Leaf, next_order
+from ..graph import Array, Handle, Leaf, next_order
 from ..nn.state import is_state
 from .feeds import Gradient, Held, Slot, State
-from .program import Array, Literal, Value, value_of
+from .program import Literal, Value, value_of
 
 
 class Values:

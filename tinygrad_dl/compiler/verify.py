@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Handle
+from ..graph import Array, Handle
 from ..random import generator
 from .actions import Optimize, Schedule
-from .program import Array
 from .replay import Recorded
 from .structure import take_apart
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import random
 from .._tensor import Tensor
-from ..graph import wrap
+from ..graph import Array, wrap
 from ._examples import examples
 
 
@@ -94,7 +94,7 @@ class Loader:
         names = ("size", "batch_size", "shuffle", "drop_last", "seed")
         return {name: getattr(self, name) for name in names}
 
-    def _permutation(self, resumed: dict[str, Any] | None) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def _permutation(self, resumed: dict[str, Any] | None) -> Array:
         if self.seed is not None:
             return np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
         source = random.generator()
@@ -104,19 +104,19 @@ class Loader:
         self._before = dict(source.bit_generator.state)
         return source.permutation(self.size)
 
-    def _batches(self, order: np.ndarray[Any, Any] | None, first: int) -> Iterator[Any]:
+    def _batches(self, order: Array | None, first: int) -> Iterator[Any]:
         for i in range(first, len(self)):
             self._given = i + 1
             yield self._batch(order, i * self.batch_size)
         self._given = None
 
-    def _batch(self, order: np.ndarray[Any, Any] | None, start: int) -> Tensor | tuple[Tensor, ...]:
+    def _batch(self, order: Array | None, start: int) -> Tensor | tuple[Tensor, ...]:
         rows = slice(start, start + self.batch_size)
         batch = tuple(wrap(_copy(a[rows] if order is None else a[order[rows]])) for a in self.arrays)
         return batch[0] if len(batch) == 1 else batch
 
 
-def _copy(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _copy(array: Array) -> Array:
     return np.array(array, np.float32 if array.dtype == np.float64 else array.dtype, order="C")
 
 

@@ -7,9 +7,8 @@ from typing import Any, Self
 import numpy as np
 
 from .._tensor import Tensor
+from ..graph import Array
 from ._examples import examples
-
-Array = np.ndarray[Any, Any]
 
 
 class Normalizer:

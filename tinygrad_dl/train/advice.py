@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..graph import Array
 from ..insight.signals import ACTIVATIONS, DEAD, GRADIENTS, PROBE
 
 if TYPE_CHECKING:
     from .history import History
 
 Figures = dict[str, Any]
-Array = np.ndarray[Any, np.dtype[np.float64]]
 
 TREND = 4  # epochs before a curve's direction is read
 ACCURATE = 0.75  # training accuracy that is not low

@@ -11,6 +11,7 @@ import numpy as np
 from .._source import describe
 from .._tensor import Tensor
 from ..data import Loader
+from ..graph import Array
 from ..nn.module import Module
 from ..optim.lr_scheduler import ReduceLROnPlateau, Schedule
 from ..optim.optimizer import Optimizer
@@ -18,9 +19,6 @@ from ..random import generator
 from ..scope import within
 from .callbacks import Callback
 from .measures import origin
-
-Array = np.ndarray[Any, Any]
-
 
 COLUMNS = {"loss", "gradient", "largest_gradient", "first_loss", "lr", "epoch", "step", "seconds", "examples", "layers"}
 

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 
 from .._tensor import Tensor
+from ..graph import Array
 from ..insight import detect_nan
 from ..nn.module import Module
 from ..nn.observing import observed
 from ..random import generator
 from ..scope import within
-
-Array = np.ndarray[Any, Any]
 
 
 def activations(model: Module, inputs: Sequence[Tensor]) -> dict[str, dict[str, Any]]:

@@ -12,6 +12,7 @@ import numpy as np
 from .._tensor import Tensor
 from ..compiler import compile as compiled
 from ..compiler.structure import put_together, take_apart
+from ..graph import Array
 from ..nn.module import Module
 from ..optim.gradients import clip_grad_norm
 from ..optim.optimizer import Optimizer
@@ -81,7 +82,7 @@ class Step:
             raise FloatingPointError(found) from error
         return loss.item(), output, float(norm)
 
-    def _restore(self, states: Mapping[str, Any], buffers: Sequence[np.ndarray[Any, Any]]) -> None:
+    def _restore(self, states: Mapping[str, Any], buffers: Sequence[Array]) -> None:
         set_generators(self.model, states)
         for buffer, data in zip(self._buffers, buffers, strict=True):
             buffer.assign(data)

@@ -13,11 +13,12 @@ from functools import partial
 from itertools import groupby
 from typing import Any
 
+from ...graph import Array
 from ..axes import Node, root
 from ..fuse import fuse
 from ..lowering import basic_name
 from ..numpy_backend import build as build_numpy
-from ..program import Array, Instruction, Program, execute
+from ..program import Instruction, Program, execute
 from ..trace import trace_axes
 from . import driver, engine, pool
 from .calling import Written

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from ...graph import Array
 from ..axes import Node
-from ..program import Array
 from . import engine, pool
 from .calling import Written, function
 from .checked import is_checked

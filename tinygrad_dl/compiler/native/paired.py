@@ -16,11 +16,11 @@ import numpy as np
 
 from ...autodiff import propagate
 from ...fused import Fused
-from ...graph import Leaf, Node, wrap
+from ...graph import Array, Leaf, Node, wrap
 from ...scope import within, written_to
 from ..backends import Run, builder
 from ..passes import simplify
-from ..program import Array, Instruction, Program, Value
+from ..program import Instruction, Program, Value
 from ..tape import Tape
 
 Place = tuple[int, int]  # of a value in a recording: the number of its instruction, its number among the outputs

@@ -10,8 +10,9 @@ from typing import Any, cast
 
 import numpy as np
 
+from ...graph import Array
 from ..axes import Graph, Node, root
-from ..program import Array, Program
+from ..program import Program
 from .calling import Written
 from .memory import ALIGNMENT, aligned, place
 from .plan import Plan, Step

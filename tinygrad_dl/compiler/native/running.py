@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from ...graph import Array
 from ..axes import Node
-from ..program import Array, Program
+from ..program import Program
 from ..straight import Straight
 from . import pool
 from .places import Places

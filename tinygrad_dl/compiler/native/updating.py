@@ -16,7 +16,7 @@ import numpy as np
 from ... import graph
 from ..._source import user_line
 from ..._tensor import Tensor
-from ...graph import Leaf, next_order, unshared, wrap
+from ...graph import Array, Leaf, next_order, unshared, wrap
 from ...optim.optimizer import Optimizer
 from ...scope import written_to
 from ..actions import Actions, Optimize
@@ -24,7 +24,7 @@ from ..backends import builder
 from ..feeds import Changed, Gradient, Held, Slot
 from ..layout import is_elementwise
 from ..passes import simplify
-from ..program import Array, Instruction, Program, Value
+from ..program import Instruction, Program, Value
 from ..tape import Tape
 
 TOGETHER = 16  # parameters in one program: many at once take longer to compile than one after the other

@@ -39,7 +39,7 @@ def propagate(
     """
     tape, watch = taping(), watching()
     wrapped = second or tape is not None
-    useful = None if wanted is None else _leading_to(wanted, [node for node, _ in seeds])
+    useful = None if wanted is None else leading_to(wanted, [node for node, _ in seeds])
     line = user_line()
     last_write = graph.last_write
     heap: list[tuple[int, Node]] = []  # the latest first
@@ -182,7 +182,7 @@ def _check_values(node: Node) -> None:
                 raise _stale(node, leaf)
 
 
-def _leading_to(wanted: set[Node], roots: Sequence[Node]) -> set[Node]:
+def leading_to(wanted: set[Node], roots: Sequence[Node]) -> set[Node]:
     """The nodes below the roots through which a gradient reaches a wanted one."""
     first = min((node.order for node in wanted), default=0)
     seen, stack = set(roots), list(roots)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .._tensor import Tensor
-from ..autodiff import _leading_to, propagate
+from ..autodiff import leading_to, propagate
 from ..graph import Array, Node, wrap
 from ..random import generator
 from . import audit
@@ -110,7 +110,7 @@ class Check:
             raise
         self.weights = [self._weights(y.shape) for _, y in self.outputs]
         roots = [y.node for _, y in self.outputs if y.node is not None]
-        self.nodes = sorted(_leading_to({t.node for t in self.tensors if t.node}, roots), key=lambda n: n.order)
+        self.nodes = sorted(leading_to({t.node for t in self.tensors if t.node}, roots), key=lambda n: n.order)
         audit.freeze(self.nodes)
         for name, y in self.outputs:
             if not np.isfinite(y.data).all():
@@ -245,7 +245,7 @@ class Check:
             notes.append("f scatters more than float64 does: float32 inside, or a jump nearby")
         y, leaf = self.outputs[j][1].node, self.tensors[i].node
         if verdict == "wrong" and y is not None and leaf is not None:
-            nodes = sorted(_leading_to({leaf}, [y]), key=lambda n: n.order)
+            nodes = sorted(leading_to({leaf}, [y]), key=lambda n: n.order)
             notes.append(f"by way of {', '.join(audit.route(nodes))}")
         return "; ".join(notes)
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._tensor import Tensor
-from ..autodiff import _fit, propagate
-from ..graph import Array, Node, Output
+from ..autodiff import _fit, leading_to, propagate
+from ..graph import Array, Node, Output, behind
 from ..scope import watched_by
 from .history import Operation, Quantity, Recorded
 
@@ -41,15 +41,8 @@ def below(node: Node) -> Sequence[Node | None]:
 
 
 def ancestors(node: Node | None) -> set[Node]:
-    """A node and all that it was computed from."""
-    found: set[Node] = set()
-    stack = [node]
-    while stack:
-        n = stack.pop()
-        if n is not None and n not in found:
-            found.add(n)
-            stack.extend(below(n))
-    return found
+    """A node and all values that it was computed from."""
+    return set() if node is None else {n for n in behind([node]) if not n.several}
 
 
 @contextmanager
@@ -78,7 +71,7 @@ class Flow:
     def __init__(self, loss: Tensor, target: Node) -> None:
         self.loss, self.target, self.graph = loss, target, Recorded()
         root: Any = loss.node
-        self.nodes = _leading(root, target)
+        self.nodes = {n for n in leading_to({target}, [root]) if not n.several}
         self.uses: dict[Node, list[Use]] = {n: [] for n in self.nodes}
         for node in sorted(self.nodes, key=lambda n: n.order):
             for position, parent in enumerate(below(node)):
@@ -127,12 +120,3 @@ class Flow:
             if node is self.loss.node:
                 yield way(link)
             stack.extend((use.node, (use, link)) for use in reversed(self.uses[node]))
-
-
-def _leading(root: Node, target: Node) -> set[Node]:
-    """The nodes on ways from the root to the target, both included."""
-    found = {target}
-    for node in sorted(ancestors(root), key=lambda n: n.order):
-        if node.order > target.order and any(p in found for p in below(node)):
-            found.add(node)
-    return found

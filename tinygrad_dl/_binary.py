@@ -6,21 +6,17 @@ from collections.abc import Callable
 from sys import _getframe
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from . import graph
 from . import scope as _scope
 from ._source import USER_FILES, explain, user_frame, user_line
 from .graph import SMALL, Handle, Node, _empty, next_order
-from .primitive import Primitive, _unrecorded
+from .primitive import _FLOAT32, Primitive, _ndarray, _unrecorded
 from .scope import current
 
 if TYPE_CHECKING:
     from ._tensor import Tensor
 
 _NO_STATIC: dict[str, Any] = {}
-_FLOAT32 = np.dtype(np.float32)
-_ndarray = np.ndarray
 
 
 def operator(op: Primitive) -> tuple[Callable[[Any, Any], Tensor], Callable[[Any, Any], Tensor]]:

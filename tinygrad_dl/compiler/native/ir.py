@@ -193,17 +193,17 @@ class Code:
         x, y = lanes.operand(a), lanes.operand(b)
         return _known(instruction, x, y) or self.let(f"{instruction} {lanes.type} {x}, {y}")
 
-    def fadd(self, lanes: Lanes, a: Operand, b: Operand, flags: str = "") -> str:
-        return self.binary(f"fadd {flags}".rstrip(), lanes, a, b)
+    def fadd(self, lanes: Lanes, a: Operand, b: Operand) -> str:
+        return self.binary("fadd", lanes, a, b)
 
-    def fsub(self, lanes: Lanes, a: Operand, b: Operand, flags: str = "") -> str:
-        return self.binary(f"fsub {flags}".rstrip(), lanes, a, b)
+    def fsub(self, lanes: Lanes, a: Operand, b: Operand) -> str:
+        return self.binary("fsub", lanes, a, b)
 
-    def fmul(self, lanes: Lanes, a: Operand, b: Operand, flags: str = "") -> str:
-        return self.binary(f"fmul {flags}".rstrip(), lanes, a, b)
+    def fmul(self, lanes: Lanes, a: Operand, b: Operand) -> str:
+        return self.binary("fmul", lanes, a, b)
 
-    def fdiv(self, lanes: Lanes, a: Operand, b: Operand, flags: str = "") -> str:
-        return self.binary(f"fdiv {flags}".rstrip(), lanes, a, b)
+    def fdiv(self, lanes: Lanes, a: Operand, b: Operand) -> str:
+        return self.binary("fdiv", lanes, a, b)
 
     def fneg(self, lanes: Lanes, a: str) -> str:
         return self.let(f"fneg {lanes.type} {a}")

@@ -44,10 +44,10 @@ def can_lower(step: Instruction) -> bool:
     if name in ("where", "astype"):
         literal_fits = all(isinstance(a, Value) or _holds(y.dtype, a) for a in step.args[1:])
         return literal_fits and all(a is not None for a in step.args)
-    return _lowers_elementwise(name, step, y)
+    return _lowers_elementwise(name, step)
 
 
-def _lowers_elementwise(name: str, step: Instruction, y: Value) -> bool:
+def _lowers_elementwise(name: str, step: Instruction) -> bool:
     if name not in _EMIT:
         return False
     kinds = tuple(a.dtype if isinstance(a, Value) else type(a) for a in step.args)

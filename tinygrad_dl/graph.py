@@ -59,6 +59,11 @@ def wrap(data: Array, node: Node | None = None) -> Tensor:
     return tensor
 
 
+def is_floating(value: Any) -> bool:
+    """Is it an array of a dtype through which gradients flow?"""
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f"
+
+
 class Node:
     """One recorded operation, as plain data."""
 

@@ -13,7 +13,7 @@ from .._source import describe_line, line_number
 from .._tensor import tensor
 from ..autodiff import propagate
 from ..fused import Fused
-from ..graph import Array, Node, Output
+from ..graph import Array, Node, Output, is_floating
 
 PAIR_AGREES = 1e-13  # relative, of values and gradients in float64
 PAIR_DIFFERS = 1e-6  # relative; between the two, rounding that one-ulp changes of the arguments explain is allowed
@@ -74,7 +74,7 @@ def writes(nodes: Sequence[Node], rng: np.random.Generator) -> Iterator[str]:
                 yield f"the backward of {at(node)} writes into {WRITTEN}"
             continue
         for i, r in enumerate(results):
-            if isinstance(r, np.ndarray) and r.dtype.kind == "f" and r.dtype.itemsize < 8:
+            if is_floating(r) and r.dtype.itemsize < 8:
                 yield f"the rule for gradient {i} of {at(node)} returns {r.dtype} for float64 arguments"
 
 
@@ -104,7 +104,7 @@ def _pair_against_meaning(node: Node, op: Fused, rng: np.random.Generator) -> It
     raw = values if isinstance(values, tuple) else (values,)
     weights = [rng.standard_normal(np.shape(y)) for y in raw]
     meant, gradients = _meaning(op, node, node.args, live, weights)
-    nudged = [a * (1 + rng.choice([-1, 1], a.shape) * 2.0**-52) if _floating(a) else a for a in node.args]
+    nudged = [a * (1 + rng.choice([-1, 1], a.shape) * 2.0**-52) if is_floating(a) else a for a in node.args]
     meant_near, gradients_near = _meaning(op, node, nudged, live, weights)
     for j, (y, expected, near) in enumerate(zip(raw, meant, meant_near, strict=True)):
         if text := _difference(y, expected, near):
@@ -116,10 +116,6 @@ def _pair_against_meaning(node: Node, op: Fused, rng: np.random.Generator) -> It
         got = op.vjp(g, values, saved, node.args, node.static, [i])[i]
         if text := _difference(np.zeros_like(expected) if got is None else got, expected, near):
             yield f"{at(node)}: the fused backward disagrees with the op's definition, in argument {i}: {text}"
-
-
-def _floating(value: Any) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype.kind == "f"
 
 
 def _meaning(op: Fused, node: Node, args: Sequence[Any], live: Sequence[int], weights: Sequence[Array]) -> Any:

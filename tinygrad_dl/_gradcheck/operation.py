@@ -13,7 +13,7 @@ from .._source import describe_line
 from .._tensor import Tensor
 from ..autodiff import propagate
 from ..checkpointing import Checkpoint
-from ..graph import Array, Leaf, Node, Output, wrap
+from ..graph import Array, Leaf, Node, Output, is_floating, wrap
 from ..primitive import Primitive
 from .audit import at, frozen
 from .differences import norm
@@ -239,7 +239,3 @@ def largest(values: Array) -> float:
 
 def _taken(value: Any, chosen: Array) -> Any:
     return value.reshape(-1)[chosen] if isinstance(value, np.ndarray) and value.ndim else value
-
-
-def is_floating(value: Any) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype.kind == "f"

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._tensor import Tensor
-from ..graph import Array, Output
+from ..graph import Array, Output, is_floating
 from .audit import frozen
 from .differences import BENT, EPS, TWICE, UNKNOWN, Differences, Slope
-from .operation import ALIKE, STEP, Operation, Randomness, changed, half_read, is_floating, largest
+from .operation import ALIKE, STEP, Operation, Randomness, changed, half_read, largest
 from .sound import unsound
 
 AGREES = 1e-6  # relative: a single step settles it

@@ -82,11 +82,11 @@ class Guards:
         for table, key, old, where in reach.entries:
             new = table.get(key, MISSING)
             if new is not old and not _equal(new, old):
-                return f"{where} was {_shown(old)}, is {_shown(new)}"
+                return _became(where, old, new)
         for table, key, old, where in reach.written:
             new = table.get(key, MISSING)
             if kind(new) is not kind(old):
-                return f"{where} was {_shown(old)}, is {_shown(new)}"
+                return _became(where, old, new)
         for table, number, where in reach.sizes:
             if size(table) != number:
                 return f"{where} had {number} attributes, has {size(table)}"
@@ -97,7 +97,7 @@ class Guards:
         for cell, old, where in reach.cells:
             new = content(cell)
             if new is not old and not _equal(new, old):
-                return f"{where} was {_shown(old)}, is {_shown(new)}"
+                return _became(where, old, new)
         for optimizer, groups in reach.optimizers:
             if len(optimizer.param_groups) != len(groups):
                 return f"{type(optimizer).__name__} has other parameter groups than before"
@@ -167,6 +167,10 @@ def _equal(new: Any, old: Any) -> bool:
     if isinstance(old, tuple):
         return len(new) == len(old) and all(a is b or _equal(a, b) for a, b in zip(new, old, strict=True))
     return isinstance(old, PLAIN) and same_number(new) == same_number(old)
+
+
+def _became(where: str, old: Any, new: Any) -> str:
+    return f"{where} was {_shown(old)}, is {_shown(new)}"
 
 
 def _shown(value: Any) -> str:

@@ -15,10 +15,8 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Any
 
-import numpy as np
-
 from .._source import describe, describe_line, line_number
-from ..graph import Handle, Leaf, Node, Output
+from ..graph import Handle, Leaf, Node, Output, is_floating
 from .expression import arguments, expression
 from .flow import ancestors
 
@@ -64,15 +62,11 @@ def cuts(loss: Node, target: Node) -> list[Cut]:
             continue
         for i, (arg, parent) in enumerate(zip(node.args, node.parents, strict=True)):
             place = node.line, node.primitive, i
-            if parent is None and _floats(arg) and place not in found:
+            if parent is None and is_floating(arg) and place not in found:
                 found[place] = _cut(node, i, arg, recorded.get(_memory(arg)), target)
         for cut in _told(node):
             found.setdefault((node.line, cut), cut)
     return sorted(found.values(), key=lambda cut: not cut.leads)
-
-
-def _floats(arg: Any) -> bool:
-    return isinstance(arg, np.ndarray) and arg.dtype.kind == "f"
 
 
 def _told(node: Node) -> Iterator[Cut]:
@@ -82,7 +76,7 @@ def _told(node: Node) -> Iterator[Cut]:
     if text is None:
         return
     known = zip(text.operands, node.args, node.parents, strict=False)
-    cut = [t for t, arg, parent in known if parent is None and not _floats(arg)]
+    cut = [t for t, arg, parent in known if parent is None and not is_floating(arg)]
     for t in [*cut, *text.operands[len(node.args) :], *text.options]:
         lines, reason = origin(node.code, line_number(*node.line), t)
         if reason is not None:

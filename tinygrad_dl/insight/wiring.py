@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .._tensor import Tensor
 from ..graph import Leaf, Node
 from ..nn.layers import BatchNorm1d, Dropout, GaussianNoise
 from .flow import ancestors, below
@@ -145,7 +146,11 @@ def evaluated_in_training(r: Rehearsal) -> Found:
 
 
 def unreached(r: Rehearsal) -> Found:
-    found = {n: p for n, p in r.parameters.items() if p.node is not None and p.node not in r.users}
+    yield from _some(r, {n: p for n, p in r.parameters.items() if p.node is not None and p.node not in r.users})
+
+
+def _some(r: Rehearsal, found: dict[str, Tensor]) -> Found:
+    """Parameters, at the first of them."""
     if found:
         first = next(iter(found.values()))
         yield first.node, {"listed": listed(map(repr, found)), "count": len(found), "all": len(r.parameters)}
@@ -158,10 +163,7 @@ def nothing_learns(r: Rehearsal) -> Found:
 
 def not_in_optimizer(r: Rehearsal) -> Found:
     held = {id(p) for p in r.held}
-    found = {n: p for n, p in r.parameters.items() if p.node in r.users and id(p) not in held}
-    if found:
-        first = next(iter(found.values()))
-        yield first.node, {"listed": listed(map(repr, found)), "count": len(found), "all": len(r.parameters)}
+    yield from _some(r, {n: p for n, p in r.parameters.items() if p.node in r.users and id(p) not in held})
 
 
 def foreign(r: Rehearsal) -> Found:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .._source import describe_line
-from ..graph import Array, Node
+from ..graph import Array, Node, is_floating
 from .flow import Flow, Use
 from .history import Operation, Quantity, changed, pulled
 
@@ -116,8 +116,7 @@ def _again(flow: Flow, use: Use, operation: Operation, change: Callable[[Array],
 
 def _changed(operation: Operation, change: Callable[[Array], Array]) -> Iterator[Quantity]:
     for q in operation.operands:
-        floats = isinstance(q.array, np.ndarray) and q.array.dtype.kind == "f"
-        yield Quantity(change(q.array) if floats else q.array, q.made_by, q.node, q.name)
+        yield Quantity(change(q.array) if is_floating(q.array) else q.array, q.made_by, q.node, q.name)
 
 
 def _through(r: Any, mask: Array) -> bool:

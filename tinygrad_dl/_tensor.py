@@ -136,7 +136,7 @@ class Tensor(Conversions):
         if self.name:
             text += f", name={self.name!r}"
         if self.node is not None:
-            op = self.node.primitive or (self.node.parents and self.node.parents[0] and self.node.parents[0].primitive)
+            op = self.node.operation.primitive
             text += f", op={op.name}" if op else ", requires_grad=True"
         return text + ")"
 

@@ -107,6 +107,11 @@ class Node:
         return self.dtype is SEVERAL
 
     @property
+    def operation(self) -> Node:
+        """The node of the operation that gave this value."""
+        return self
+
+    @property
     def line(self) -> Line:
         return self.code, self.instruction
 
@@ -162,6 +167,10 @@ class Output(Node):
         self.index, self.siblings = index, len(siblings)
         if siblings[index].size <= SMALL:
             self.output = siblings[index]
+
+    @property
+    def operation(self) -> Node:
+        return self.parents[0]  # type: ignore[return-value]
 
 
 def behind(roots: Sequence[Node]) -> list[Node]:

@@ -83,7 +83,7 @@ WRITTEN = "its inputs or into the incoming gradient, which others still read; it
 
 def _gradient(node: Node, nodes: Sequence[Node], rng: np.random.Generator) -> Any:
     """A random, read-only gradient of a node's output, or of those of its outputs that were used."""
-    outputs = {n.index: n for n in nodes if type(n) is Output and n.parents[0] is node}
+    outputs = {n.index: n for n in nodes if type(n) is Output and n.operation is node}
     if not outputs:
         return frozen(rng.standard_normal(node.shape))
     siblings = next(iter(outputs.values())).siblings

@@ -171,7 +171,7 @@ def operations_of(nodes: Sequence[Node]) -> Iterator[Operation | tuple[Node, str
             tensor = node.tensor()
             values[node] = None if tensor is None else tensor.data
         elif type(node) is Output:
-            outputs = values.get(node.parents[0])  # type: ignore[arg-type]
+            outputs = values.get(node.operation)
             values[node] = outputs[node.index] if outputs else node.output
         elif (reason := _missing(node, values)) is not None:
             values[node] = node.output

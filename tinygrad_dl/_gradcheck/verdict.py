@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._tensor import Tensor
-from ..graph import Array, Output, is_floating
+from ..graph import Array, is_floating
 from .audit import frozen
 from .differences import BENT, EPS, TWICE, UNKNOWN, Differences, Slope
 from .operation import ALIKE, STEP, Operation, Randomness, changed, half_read, largest
@@ -286,8 +286,7 @@ def _freeze(outputs: Sequence[Tensor]) -> None:
         node: Any = y.node
         if node is not None:
             node.output = frozen(node.output)
-            node = node.parents[0] if type(node) is Output else node
-            node.saved = _all_frozen(node.saved)
+            node.operation.saved = _all_frozen(node.operation.saved)
 
 
 def _all_frozen(saved: Any) -> Any:

@@ -80,7 +80,7 @@ class _Tracer:
         outputs: dict[Node, list[Output]] = {}
         for node in nodes:
             if type(node) is Output:
-                outputs.setdefault(node.parents[0], []).append(node)  # type: ignore[arg-type]
+                outputs.setdefault(node.operation, []).append(node)
         self.single = {op: some[0] for op, some in outputs.items() if len(some) == 1}
         self.first_use: dict[Node, int] = {}
         for node in nodes:
@@ -92,8 +92,8 @@ class _Tracer:
         for node in self.nodes:
             if type(node) is Leaf:
                 self.boxes[node] = self._leaf(node)
-            elif type(node) is Output and node.parents[0] in self.single:
-                self.boxes[node] = self.boxes[node.parents[0]]
+            elif type(node) is Output and node.operation in self.single:
+                self.boxes[node] = self.boxes[node.operation]
             else:
                 self.boxes[node] = self._operation(node)
         for tensor in roots:
@@ -123,7 +123,7 @@ class _Tracer:
         place = _place(node.path)
         if type(node) is Output:
             box = Box("operation", f"output {node.index}", place, node.shape, node.dtype.name, order=node.order)
-            self.graph.arrows.append((self.boxes[node.parents[0]], box, None))  # type: ignore[index]
+            self.graph.arrows.append((self.boxes[node.operation], box, None))
         else:
             box = Box("operation", node.primitive.name, place, order=node.order)  # type: ignore[union-attr]
         shown = self.single.get(node, node)  # the one output stands for its operation

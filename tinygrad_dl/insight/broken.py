@@ -16,7 +16,7 @@ from types import CodeType
 from typing import Any
 
 from .._source import describe, describe_line, line_number
-from ..graph import Handle, Leaf, Node, Output, is_floating
+from ..graph import Handle, Leaf, Node, is_floating
 from .expression import arguments, expression
 from .flow import ancestors
 
@@ -99,7 +99,7 @@ def _cut(node: Node, position: int, array: Any, twin: Node | None, target: Node)
     lines = [f"{op.name} at {describe_line(node.line)} reads {name}, {describe(array)}, without gradient"]
     leads = twin is not None and target in ancestors(twin)
     if twin is not None:
-        maker: Any = twin.parents[0] if isinstance(twin, Output) else twin
+        maker: Any = twin.operation
         what = f"the result of {maker.primitive.name}" if maker.primitive is not None else "the leaf made"
         lines.append(f"these are the values of {what} at {describe_line(twin.line)}, taken off the graph")
     if text and position < len(text.operands):

@@ -36,8 +36,7 @@ def way(link: Link) -> list[Use]:
 
 def below(node: Node) -> Sequence[Node | None]:
     """The nodes of an operation's operands."""
-    parents = node.parents
-    return parents[0].parents if isinstance(node, Output) and parents[0] is not None else parents
+    return node.operation.parents
 
 
 def ancestors(node: Node | None) -> set[Node]:
@@ -98,7 +97,7 @@ class Flow:
         node: Any = use.node
         if isinstance(node, Output):
             g = tuple(g if i == node.index else None for i in range(node.siblings))
-            node = node.parents[0]
+            node = node.operation
         targets = [p if i == use.position else None for i, p in enumerate(node.parents)]
         with watched_by(None), np.errstate(all="ignore"):
             found = node.primitive.pull(node, g, targets, False)[use.position]

@@ -92,9 +92,7 @@ class Recorded:
 
     def operation(self, node: Node, output: Any = None) -> Operation:
         """What a node recorded."""
-        result = 0
-        if isinstance(node, Output):
-            result, node = node.index, node.parents[0]  # type: ignore[assignment]
+        result, node = node.index if isinstance(node, Output) else 0, node.operation
         op: Any = node.primitive
         return Operation(op, lambda: self._operands(node), node.static, node.line, node.path, output, result)
 
@@ -127,7 +125,7 @@ class Recorded:
         if node.output is not None:
             return node.output
         if isinstance(node, Output):
-            results = self._values[node.parents[0]]  # type: ignore[index]
+            results = self._values[node.operation]
             return None if results is None else results[node.index]
         for parent in node.parents:
             if isinstance(parent, Leaf) and parent.stamp > node.order:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._tensor import Tensor
-from ..graph import Array, Leaf, Node, Output, next_order
+from ..graph import Array, Leaf, Node, next_order
 from ..nn.module import Module
 from ..optim.optimizer import Optimizer
 from ..random import generator
@@ -76,7 +76,7 @@ class Rehearsal:
     @cached_property
     def gradients(self) -> dict[Node, Array]:
         """The gradient of every value that has one."""
-        if self.loss.node is None or any(_operation(node).spent is not None for node in self.nodes):
+        if self.loss.node is None or any(node.operation.spent is not None for node in self.nodes):
             return {}
         return gradients_of(self.loss, set(self.nodes))
 
@@ -120,7 +120,7 @@ class Rehearsal:
 
 def title(node: Node) -> str:
     """The name of the operation that gave a value; "" for a leaf."""
-    op = _operation(node).primitive
+    op = node.operation.primitive
     return "" if op is None else op.name
 
 
@@ -130,10 +130,6 @@ def kind(node: Node) -> str:
     if name == "maximum" and any(isinstance(a, int | float) and a == 0 for a in node.args):
         return "relu"
     return "selu" if name == "elu" and node.static["alpha"] > 1.6 else name
-
-
-def _operation(node: Node) -> Node:
-    return node.parents[0] if isinstance(node, Output) else node  # type: ignore[return-value]
 
 
 def source(node: Node | None, through: Iterable[str] = ()) -> Node | None:

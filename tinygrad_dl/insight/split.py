@@ -40,7 +40,7 @@ def _along(flow: Flow, uses: Sequence[Use], g: Any = None) -> Any:
 
 
 def _name(use: Use) -> str:
-    node: Any = use.node if use.node.primitive is not None else use.node.parents[0]
+    node: Any = use.node.operation
     several = sum(p is node.parents[use.position] for p in node.parents) > 1
     return f"{node.primitive.name} (operand {use.position})" if several else str(node.primitive.name)
 

@@ -44,7 +44,7 @@ def reasons(flow: Flow, zero: Array) -> list[str]:
 
 
 def _place(node: Node) -> str:
-    operation: Any = node if node.primitive is not None else node.parents[0]
+    operation: Any = node.operation
     layer = f" in layer {node.path}" if node.path is not None else ""
     return f"{operation.primitive.name}{layer}, at {describe_line(node.line)}: "
 

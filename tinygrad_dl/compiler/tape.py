@@ -91,8 +91,7 @@ class Tape(Values):
             result = op(*args, **static)
         if not isinstance(result[0] if isinstance(result, tuple) else result, Handle):
             return result
-        if static or (len(args) != op.arity and not op.open):
-            args, static = op._bind(tuple(args), static)
+        args, static = op._bind(tuple(args), static)
         self.note(op, args, static, result if isinstance(result, tuple) else (result,))
         return result
 

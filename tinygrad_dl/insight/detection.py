@@ -58,8 +58,7 @@ class Watch:
 
     def _value(self, op: Primitive, args: Sequence[Any], static: dict[str, Any], y: Handle, number: int) -> None:
         graph = Recorded()
-        if static or (len(args) != op.arity and not op.open):
-            args, static = op._bind(tuple(args), static)
+        args, static = op._bind(tuple(args), static)
         path = current().path
         operands = [
             graph.quantity(a.node, a.data, a.name, path) if isinstance(a, Handle) else Quantity(_array(a)) for a in args

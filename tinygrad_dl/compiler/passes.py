@@ -10,6 +10,7 @@ import numpy as np
 from .. import ops
 from ..graph import Array
 from ..nn import objectives
+from ..ops._arguments import axes_of
 from .joining import joined
 from .layout import REDUCTIONS, is_elementwise
 from .lowering import basic_name, bounded, lower
@@ -159,7 +160,7 @@ def _batch_factors(total: Instruction, product: Instruction, made: dict[Value, I
         return None
     a, b = product.args
     turned = made.get(a) if isinstance(a, Value) else None
-    every = sorted(axis % y.ndim for axis in (axes if isinstance(axes, tuple) else (axes,)))
+    every = sorted(axes_of(axes, y.ndim))
     if turned is None or turned.op is not ops.transpose or not isinstance(b, Value) or every != [*range(y.ndim - 2)]:
         return None
     source, swapped = turned.args[0], [*range(y.ndim - 2), y.ndim - 1, y.ndim - 2]

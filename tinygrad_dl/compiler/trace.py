@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..ops._arguments import axes_of
 from .axes import Axes, Axis, Graph, Node, Union, collapsed, root
 from .lowering import basic_name
 from .matrix_product import lies, located
@@ -178,8 +179,7 @@ class Tracer:
     def reduction(self, step: Instruction, y: Value) -> None:
         x = step.inputs[0]
         node, axes = self.reads[x]
-        axis = step.static.get("axis")
-        dims = range(x.ndim) if axis is None else [i % x.ndim for i in np.atleast_1d(axis)]
+        dims = axes_of(step.static.get("axis"), x.ndim)
         varies = self.varies(node)
         over = [self.axes.find(a) for i, a in enumerate(axes) if i in dims and a is not None]
         times = math.prod(self.axes.sizes[a] for a in over if a not in varies)

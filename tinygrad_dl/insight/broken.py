@@ -17,7 +17,7 @@ from typing import Any
 
 from .._source import describe, describe_line, line_number
 from ..graph import Handle, Leaf, Node, is_floating
-from .expression import arguments, expression
+from .expression import arguments, called, expression
 from .flow import ancestors
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -180,12 +180,12 @@ def _reason(tree: ast.expr) -> str | None:
     if isinstance(tree, ast.Compare):
         return "a comparison has no derivative"
     for node in _last_calls(tree):
-        name = _called(node)
+        name = called(node)
         if name == "astype" and any(kind in ast.unparse(node) for kind in ("int", "bool")):
             return "integers and booleans have no gradient"
         if name in _ENDS and not _literal(node):
             return _ENDS[name]
-    calls = (_called(node) for node in ast.walk(tree) if isinstance(node, ast.Call))
+    calls = (called(node) for node in ast.walk(tree) if isinstance(node, ast.Call))
     return next((_OFF[name] for name in calls if name in _OFF), None)
 
 
@@ -201,8 +201,3 @@ def _last_calls(tree: ast.expr) -> Iterator[ast.Call]:
         if not isinstance(tree.func, ast.Attribute):
             return
         tree = tree.func.value
-
-
-def _called(node: ast.Call) -> str:
-    function = node.func
-    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")

@@ -102,6 +102,12 @@ def _segment(line: Line) -> tuple[str, str, str] | None:
     return (parts[0].decode(), parts[1].decode(), parts[2].decode()) if parts[1] else None
 
 
+def called(call: ast.Call) -> str:
+    """The name of what is called, without what it is an attribute of; "" if it has none."""
+    function = call.func
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
 def _operands(tree: ast.expr, op: Primitive) -> list[ast.expr] | None:
     if isinstance(tree, ast.BinOp) and _OPERATORS.get(type(tree.op)) == op.name:
         return [tree.left, tree.right]
@@ -109,9 +115,8 @@ def _operands(tree: ast.expr, op: Primitive) -> list[ast.expr] | None:
         return [tree.value]
     if not isinstance(tree, ast.Call):
         return None
-    function = tree.func
-    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", None)
-    if name is None or (name != op.name and ANSWERS.get(getattr(np, name, None)) is not op):
+    function, name = tree.func, called(tree)
+    if not name or (name != op.name and ANSWERS.get(getattr(np, name, None)) is not op):
         return None
     if any(isinstance(a, ast.Starred) for a in tree.args) or any(k.arg in op.array_names for k in tree.keywords):
         return None

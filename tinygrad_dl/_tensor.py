@@ -82,8 +82,8 @@ class Tensor(Conversions):
         return self.node is None or type(self.node) is Leaf
 
     @property
-    def is_state(self) -> bool:
-        """Is it a parameter, a buffer or a leaf that requires grad, which is only assigned, never re-pointed?"""
+    def _is_state(self) -> bool:
+        """Is it a parameter, a buffer or a leaf that requires grad, which is assigned to, never replaced?"""
         return type(self.node) is Leaf
 
     @property
@@ -150,11 +150,11 @@ class Tensor(Conversions):
         create_graph: record the backward pass, for higher derivatives.
         Raises RuntimeError without a graph, or on its second run; ValueError for a wrong gradient.
         """
-        seeds: list[Any] = [(self.node, self.seed_gradient(gradient, create_graph))]
+        seeds: list[Any] = [(self.node, self._seed_gradient(gradient, create_graph))]
         retain = create_graph if retain_graph is None else retain_graph
         accumulate(propagate(seeds, second=create_graph, retain=retain), create_graph)
 
-    def seed_gradient(self, gradient: Any, create_graph: bool) -> Any:
+    def _seed_gradient(self, gradient: Any, create_graph: bool) -> Any:
         """Where a backward pass begins: a Tensor for one whose rules run on Tensors, else an array."""
         if self.node is None:
             raise RuntimeError(
@@ -230,7 +230,7 @@ class Tensor(Conversions):
 
     def _update(self, result: Callable[[], Tensor], form: str) -> Self:
         """`t -= v` and `t[i] = v`: `assign` on state, a new value behind this handle on anything else."""
-        if self.is_state and current().recording:
+        if self._is_state and current().recording:
             kind = type(self).__name__
             raise RuntimeError(
                 f"`{form}` would overwrite a {kind}{_named(self)} while gradients are recorded; write\n"
@@ -243,7 +243,7 @@ class Tensor(Conversions):
             if not np.can_cast(new.dtype, self.dtype, "same_kind"):
                 raise TypeError(f"`{form}`: the result is {new.dtype}, the tensor {self.dtype}; give it a new name")
             new = new.astype(self.dtype)
-        if self.is_state:
+        if self._is_state:
             return self.assign(new)
         if (tape := taping()) is not None:
             tape.touch(self)

@@ -52,7 +52,7 @@ def gradients(
             raise RuntimeError(f"gradients: input {i} does not require grad; set requires_grad=True before it is used")
     pairs = [(y, g) for y, g in zip(ys, gs, strict=True) if y.node is not None or not allow_unused]
     wrapped = create_graph or taping() is not None
-    seeds: list[Any] = [(y.node, y.seed_gradient(g, create_graph)) for y, g in pairs]
+    seeds: list[Any] = [(y.node, y._seed_gradient(g, create_graph)) for y, g in pairs]
     wanted = {x.node for x in xs if x.node is not None}
     retain = create_graph if retain_graph is None else retain_graph
     found = propagate(seeds, second=create_graph, retain=retain, wanted=wanted)

@@ -57,7 +57,7 @@ def untouched_gradients(nodes: Iterable[Node]) -> Iterator[None]:
 
 def gradients_of(loss: Tensor, nodes: set[Node]) -> dict[Node, Array]:
     """The gradients of a loss by the values among nodes that it depends on; nothing of the graph changes."""
-    seeds: list[Any] = [(loss.node, loss.seed_gradient(None, False))]
+    seeds: list[Any] = [(loss.node, loss._seed_gradient(None, False))]
     with untouched_gradients(nodes), watched_by(None), np.errstate(all="ignore"):
         return propagate(seeds, retain=True, wanted=nodes)
 

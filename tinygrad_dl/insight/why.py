@@ -87,7 +87,7 @@ def _title(t: Tensor, name: str | None) -> str:
 
 def _plain(t: Tensor) -> Iterator[str]:
     """Why a tensor has no node."""
-    if t.is_state:
+    if t._is_state:
         yield "  it is frozen: requires_grad is False; set it to True, or call requires_grad_() of its module"
         return
     if t.dtype.kind != "f":

@@ -24,7 +24,7 @@ class Parameter(Tensor):
     """
 
     __slots__ = ()
-    is_state = True
+    _is_state = True
 
     def __init__(self, data: Any, requires_grad: bool = True) -> None:
         super().__init__(data, requires_grad=requires_grad)
@@ -34,7 +34,7 @@ class Buffer(Tensor):
     """A Tensor that is saved with a module but not trained, such as running statistics."""
 
     __slots__ = ()
-    is_state = True
+    _is_state = True
 
     def __init__(self, data: Any) -> None:
         super().__init__(data)
@@ -55,7 +55,7 @@ def is_buffer(value: Any) -> bool:
 
 
 def is_state(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_state
+    return isinstance(value, Tensor) and value._is_state
 
 
 def items(value: Any) -> list[tuple[str, Any]]:

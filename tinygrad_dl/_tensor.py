@@ -25,8 +25,8 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, name: str 
 
     data: a number, nested sequences, an ndarray or a Tensor. Python floats become float32 and Python ints
         int64; arrays keep their dtype.
-    requires_grad: gradients of later results are collected in `.grad`; floating dtypes only.
-    name: shown in pictures and messages.
+    requires_grad: `backward` of later results adds its gradient to `.grad`; floating dtypes only.
+    name: shown in drawings and messages.
     Raises TypeError for complex or non-numeric data, and for `requires_grad` of integers or booleans.
     """
     return Tensor(data, dtype, requires_grad, name)
@@ -108,9 +108,9 @@ class Tensor(Conversions):
 
     @property
     def grad(self) -> Tensor | None:
-        """The gradient that `backward` has collected, a Tensor of the same shape and dtype, or None.
+        """The gradient that `backward` has accumulated, a Tensor of the same shape and dtype, or None.
 
-        Of leaves, and of results for which `retain_grad()` was called."""
+        Only leaves have one, and results for which `retain_grad()` was called."""
         if self.node is not None and self.node.retain == 2:
             g = self.node.grad
             return wrap(g) if isinstance(g, np.ndarray) else g
@@ -143,12 +143,12 @@ class Tensor(Conversions):
     # gradients
 
     def backward(self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False) -> None:
-        """Add the gradient of this tensor into `.grad` of every leaf it was computed from.
+        """Add the gradients of this tensor to `.grad` of every leaf that it was computed from.
 
-        gradient: of some scalar with respect to this tensor, its shape; may be left out of a one-element tensor.
-        retain_graph: keep what the graph saved, to run it again; default: `create_graph`.
+        gradient: that of some scalar with respect to this tensor, of its shape; optional for a one-element tensor.
+        retain_graph: keep the values that the graph saved, to call `backward` again; default: `create_graph`.
         create_graph: record the backward pass, for higher derivatives.
-        Raises RuntimeError without a graph, or on its second run; ValueError for a wrong gradient.
+        Raises RuntimeError without a graph, or if it was already consumed; ValueError for a gradient of another shape.
         """
         seeds: list[Any] = [(self.node, self._seed_gradient(gradient, create_graph))]
         retain = create_graph if retain_graph is None else retain_graph
@@ -183,7 +183,7 @@ class Tensor(Conversions):
             self.node.retain = 2
 
     def detach(self) -> Tensor:
-        """The same value off the graph, without a copy."""
+        """The same value outside the graph, without a copy."""
         if (tape := taping()) is not None:
             tape.value(self)  # or the array would be known as the result's alone, which nobody ever assigns to
         # Elsewhere an array is one tensor's: by it a step that is compiled later knows this one from the other.

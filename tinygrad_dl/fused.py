@@ -1,5 +1,4 @@
-"""Operations whose meaning and speed are apart: `fused` adds a fast forward and backward to a function written in
-primitives."""
+"""Fused operations: `fused` adds a fast forward and backward to a function written in primitives."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from .primitive import Primitive, _as_tensors
 
 
 class Fused(Primitive):
-    """A function written in primitives (its meaning) with a raw forward and backward (its speed)."""
+    """A function written in primitives (its meaning), with a fast forward and backward on arrays."""
 
     def __init__(self, meaning: Callable[..., Any], forward: Any, backward: Any, name: str) -> None:
         arity = sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in inspect.signature(meaning).parameters.values())
@@ -44,8 +43,8 @@ def fused(
     """Decorate a function written in primitives with a fast pair for first-order gradients.
 
     forward: `f(*arrays, **static) -> (y, saved)` on ndarrays; y may be a tuple of arrays.
-    backward: `b(g, saved, needs, *arrays, **static)` gives one gradient, or None, per array; `needs` says
-        which are wanted. For a tuple y, g is a tuple, with None where no gradient arrives.
+    backward: `b(g, saved, needs, *arrays, **static)` returns one gradient, or None, per array; `needs` says
+        which are wanted. For a tuple y, g is a tuple, with None for outputs without a gradient.
     Higher derivatives come from the decorated function. Its parameters are arrays by position and
     metadata by keyword only. `gradcheck` checks that pair and meaning agree.
     """

@@ -1,7 +1,7 @@
 """Operations: `primitive` makes one from a NumPy kernel and a derivative rule per array argument.
 
-Every operation on a Tensor goes through `Primitive.__call__`: it runs the kernel and, when somebody is
-recording, writes down a Node, which is plain data.
+Every operation on a Tensor goes through `Primitive.__call__`: it runs the kernel and, while recording is on, creates a
+Node, which is plain data.
 """
 
 from __future__ import annotations
@@ -212,15 +212,15 @@ def primitive(
 
     fn: the kernel, `fn(*arrays, **static) -> ndarray`; it must not write into its arguments.
     vjps: one rule per array argument, `rule(g, y, *arrays, **static)`, which returns the gradient of that
-        argument from the gradient `g` of the output `y`; None for an argument without gradient. A rule is
+        argument from the gradient `g` of the output `y`; None for an argument without a gradient. A rule is
         written in NumPy and must not write into its arguments. An argument that no rule reads (its name
         begins with `_`) is not kept: the rule gets an object with its `shape`, `ndim` and `dtype`. A kernel
-        of `*arrays` has one rule, which is told the argument by the keyword `argnum`.
-    name: in pictures and messages; default the kernel's.
-    elementwise: NumPy broadcasting applies, and gradients are summed back over the broadcast axes. Without
-        it a gradient of another shape than its argument is an error.
-    numpy: the NumPy function (or functions) that the operation answers to.
-    Raises ValueError if another operation answers to it already, TypeError without rules or a name.
+        of `*arrays` has one rule, which gets the position of the argument as the keyword `argnum`.
+    name: shown in drawings and messages; default the kernel's.
+    elementwise: NumPy broadcasting applies, and gradients are summed over the broadcast axes. Otherwise a gradient
+        must have the shape of its argument.
+    numpy: the NumPy function (or functions) that call this operation when they get a Tensor.
+    Raises ValueError if such a function already calls another operation, TypeError without rules or a name.
     """
     name = name or getattr(fn, "__name__", None)
     if name is None:

@@ -32,12 +32,12 @@ def gradients(
 ) -> tuple[Tensor | None, ...]:
     """The gradients of outputs with respect to inputs, one Tensor per input; no `.grad` changes.
 
-    gradient: one per output, of its shape; may be left out of one-element outputs.
-    retain_graph: keep what the graph saved, to run it again; default: `create_graph`.
+    gradient: one per output, of its shape; optional for one-element outputs.
+    retain_graph: keep the values that the graph saved, to run it again; default: `create_graph`.
     create_graph: record the computation of the gradients, for higher derivatives.
-    allow_unused: give None for an input that the outputs do not depend on, instead of a RuntimeError.
-    Raises TypeError for what is no Tensor, ValueError for another number or shape of gradients, RuntimeError for an
-    input that requires no grad and for a graph that a backward has consumed.
+    allow_unused: return None for an input that the outputs do not depend on, instead of a RuntimeError.
+    Raises TypeError for anything but Tensors, ValueError for a wrong number or shape of gradients, RuntimeError for an
+    input that does not require grad and for a graph that a backward pass has consumed.
     """
     ys, xs = (_tensors(given) for given in (outputs, inputs))
     for kind, given in (("outputs", ys), ("inputs", xs)):
@@ -148,7 +148,7 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[T
     """`(y, Jv)`: the value and the derivative in the direction of the tangents, one per primal, of its shape.
 
     By two reverse passes: vᵀJ is linear in v, and its transpose is Jv (Townsend 2017, A new trick for calculating
-    Jacobian vector products). Raises TypeError and ValueError for tangents of another number or shape."""
+    Jacobian vector products). Raises TypeError or ValueError for a wrong number or shape of tangents."""
     inputs = primals_along("jvp", primals, tangents)
     with enable_grad():
         y = output("jvp", f(*inputs))
@@ -168,7 +168,7 @@ def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[T
     """`(y, Hv)`: the value of a function with a one-element result and its Hessian times the tangents.
 
     Hv is one Tensor for one primal, otherwise a tuple, one per primal. Raises TypeError if the result has more
-    elements, TypeError and ValueError for tangents of another number or shape."""
+    elements, TypeError or ValueError for a wrong number or shape of tangents."""
     inputs = primals_along("hvp", primals, tangents)
     with enable_grad():
         y = output("hvp", f(*inputs))
@@ -190,9 +190,9 @@ def _recorded(tangents: Sequence[Any]) -> bool:
 
 
 def jacobian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
-    """A function that gives the Jacobian of f, of shape `y.shape + x.shape`, one per argument in argnums.
+    """A function that returns the Jacobian of f, of shape `y.shape + x.shape`, one per argument in argnums.
 
-    By a reverse pass for each element of y. Raises TypeError for arguments that are not floating arrays."""
+    It runs one reverse pass for each element of y. Raises TypeError for arguments that are not floating arrays."""
 
     def matrix(*args: Any, **kwargs: Any) -> Any:
         numbers = positions("jacobian", argnums, len(args))
@@ -223,7 +223,7 @@ def jacobian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
 
 
 def hessian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
-    """A function that gives the Hessian, of shape `x.shape + x.shape`, of a function with a one-element result.
+    """A function that returns the Hessian, of shape `x.shape + x.shape`, of a function with a one-element result.
 
     With several argnums, a tuple of tuples: block [i][j] has shape `x_i.shape + x_j.shape`."""
     if isinstance(argnums, int):

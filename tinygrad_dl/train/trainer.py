@@ -1,7 +1,7 @@
 """`Trainer`: the training loop, which checkpoints, stops early, and halts at the first NaN or infinity.
 
-The loop is `_run`, `_epoch` and `_batch`. What listens to it is a Callback, what it has measured a History; what must
-be right before it begins stands in `checks`, the step that it repeats in `step`, what it goes on from in `state`.
+The loop is `_run`, `_epoch` and `_batch`. A Callback listens to it, a History holds the measurements; `checks` examines
+everything before the first step, `step` is the step that is repeated, `state` what a checkpoint holds.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ from .step import Step, mapped
 class Trainer:
     """Trains a model: `fit` runs epochs, `history` holds what was measured.
 
-    model, loss, optimizer: a Module, a function of its output and the targets that gives their mean loss, such as
-        `nn.CrossEntropyLoss()`, and an Optimizer of its parameters.
-    metric: a function of output and targets, ndarrays (for a model that gives several, in a tuple like its own), that
-        gives the mean over the examples of a batch. Default: the accuracy, where the targets are integer labels.
-    schedule: of the learning rate, stepped after every epoch; `schedule_per="step"`: after every step.
-        ReduceLROnPlateau is shown the dev loss after every epoch, without dev data the training loss.
-    clip: the largest norm of the gradient over all parameters; larger ones are scaled down to it.
+    model, loss, optimizer: a Module; a function of its output and the targets that returns their mean loss, such as
+        `nn.CrossEntropyLoss()`; and an Optimizer of its parameters.
+    metric: a function of output and targets, as ndarrays (as a tuple of them if the model returns one), that returns
+        the mean over the examples of a batch. Default: the accuracy, if the targets are integer labels.
+    schedule: a learning-rate schedule, stepped after every epoch; with `schedule_per="step"` after every step.
+        ReduceLROnPlateau gets the dev loss after every epoch, without dev data the training loss.
+    clip: the largest norm of the gradient over all parameters; larger gradients are scaled down to it.
     compile: run the step through `tinygrad_dl.compile`.
-    patience: stop early when the dev loss has not been lower for so many epochs; however the run ends, the model then
-        has the weights of its best epoch.
+    patience: stop early when the dev loss has not improved for so many epochs; the model then has the weights of its
+        best epoch, however the run ends.
     folder: where checkpoints are written, after every epoch, every `save_every` steps, and at the end.
-    callbacks: further listeners. progress: show a bar, or a line for each epoch where there is no terminal.
+    callbacks: further listeners. progress: show a bar, or a line per epoch if the output is not a terminal.
 
-    All that is random, the initial weights, the order of the data and dropout, is drawn from one generator, so one
-    `tinygrad_dl.seed(n)` before the model is built decides the run.
-    Raises TypeError and ValueError for arguments that are of another kind, out of range or do not belong together.
+    All random numbers (initial weights, order of the data, dropout) come from one generator, so
+    `tinygrad_dl.seed(n)` before the model is built determines the run.
+    Raises TypeError or ValueError for arguments of a wrong type, out of range, or that do not fit together.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Trainer:
 
     @property
     def clip(self) -> float | None:
-        """The largest norm of the gradient, None for any; it may be set while the trainer runs."""
+        """The largest norm of the gradient, or None for no limit; it may be set while the trainer runs."""
         return self._clip
 
     @clip.setter
@@ -120,14 +120,14 @@ class Trainer:
 
         train, dev: a `data.Loader` of inputs and targets, or a tuple of arrays (in batches of 64, shuffled; dev in
             order). The last array holds the targets, all before it are the model's arguments.
-        resume: finish the call of `fit` that wrote the latest checkpoint in `folder`, with the same arguments; its
-            weights come out bit for bit as if it had not been interrupted. Without a checkpoint begin anew. Or the
+        resume: True finishes the call of `fit` that wrote the latest checkpoint in `folder`, with the same arguments;
+            the weights are bit for bit those of an uninterrupted run. Without a checkpoint it starts anew. Or the
             path of a checkpoint.
 
         Ctrl-C ends the run after the current batch, with a checkpoint; a second one at once.
-        Before anything is trained, raises ValueError for NaN or infinite data, dev data of other features, labels
-        outside the classes, a schedule that goes negative, a damaged or foreign checkpoint (naming the previous good
-        one); FileExistsError for a folder that holds another run. While training, raises FloatingPointError at the
+        Before the first step, raises ValueError for NaN or infinite data, dev data with other features, labels
+        outside the classes, a schedule that becomes negative, a damaged or foreign checkpoint (naming the previous good
+        one); FileExistsError for a folder that holds another run. During training, raises FloatingPointError at the
         first loss or gradient that is NaN or infinite, and says where it comes from; that step is not taken.
         """
         if not isinstance(epochs, int | np.integer) or isinstance(epochs, bool) or epochs < 1:
@@ -156,8 +156,10 @@ class Trainer:
         self._stopping = reason
 
     def evaluate(self, data: Any) -> dict[str, float]:
-        """`loss` and metric over data, a Loader or a tuple of arrays, in evaluation mode: means of the batches' means,
-        weighted by their examples: with class weights the loss depends slightly on the size of batches."""
+        """`loss` and metric in evaluation mode, over a Loader or a tuple of arrays.
+
+        They are the means of the batches' means, weighted by the number of examples; with class weights the loss
+        therefore depends slightly on the batch size."""
         running = Running()
         with evaluating(self.model), no_grad():
             for *inputs, target in copy.copy(checks.loader("evaluate: data", data)):  # it may be in a loop of its own
@@ -269,11 +271,11 @@ class Trainer:
     # the state
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a run needs to go on from here, as `tinygrad_dl.save` takes it."""
+        """Everything that a run needs to continue from here, in the form that `tinygrad_dl.save` takes."""
         return state_of(self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go back, or on, to a `state_dict()`; not while `fit` runs. If anything does not fit, nothing changes.
+        """Restore a `state_dict()`, but not while `fit` runs. If anything does not fit, nothing changes.
 
         Raises KeyError, ValueError or TypeError for the state of another model, optimizer, schedule or data."""
         before = self.state_dict()

@@ -156,6 +156,18 @@ def test_float32_inside_is_imprecise_and_says_where():
     assert "computes in float32" in str(report)
 
 
+def test_an_operation_of_several_results_that_computes_in_float32_is_named():
+    def halves(x):
+        return x[:2].astype(np.float32), x[2:]
+
+    def backward(g, _saved, _needs, _x):
+        return [np.concatenate([np.zeros(2) if part is None else part for part in g])]
+
+    split = fused(forward=lambda x: (halves(x), None), backward=backward, name="split")(halves)
+    report = check(lambda x: sum(y.sum() for y in split(x)), np.arange(4.0))
+    assert re.search(r"split \(.*\) computes in float32", str(report))
+
+
 def test_a_rule_that_answers_in_float32():
     report = check(primitive(np.sin, lambda g, _y, x: (g * np.cos(x)).astype("float32"), name="op"), X)
     assert report.verdict == "wrong"

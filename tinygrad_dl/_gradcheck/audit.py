@@ -57,8 +57,10 @@ def magnitude(nodes: Sequence[Node]) -> float:
 def imprecise(nodes: Sequence[Node]) -> Iterator[str]:
     """Operations that make less than float64 of float64."""
     for node in nodes:
-        if node.primitive is not None and not node.several and node.dtype.itemsize < 8:
-            yield f"{at(node)} computes in {node.dtype}, which is too coarse for differences; keep float64 throughout"
+        operation = node.operation
+        if operation.primitive is not None and not node.several and node.dtype.itemsize < 8:
+            where = at(operation)
+            yield f"{where} computes in {node.dtype}, which is too coarse for differences; keep float64 throughout"
             return
 
 

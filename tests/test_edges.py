@@ -396,6 +396,18 @@ def test_gradients_of_rows_that_are_named_again(shape, table, dtype):
     np.testing.assert_array_equal(x.grad.numpy(), want)
 
 
+@pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.int8, np.int64])
+def test_losses_of_integers_do_not_wrap_around(dtype):
+    a, b = np.array([0, 1, 100]).astype(dtype), np.array([1, 0, 127]).astype(dtype)
+    d = a.astype(float) - b.astype(float)
+    expected = {"mse_loss": d**2, "l1_loss": abs(d), "huber_loss": np.where(abs(d) <= 1, d**2 / 2, abs(d) - 0.5)}
+    for name, losses in expected.items():
+        loss = getattr(F, name)
+        for x, y in ((a, b), (tg.tensor(a), tg.tensor(b)), (a.tolist(), b.tolist())):
+            np.testing.assert_array_equal(loss(x, y, reduction="none"), losses)
+            assert float(loss(x, y)) == losses.mean()
+
+
 def test_the_curvature_of_huber_loss():
     """PyTorch's: 1 inside, 0 beyond; at |d| = δ either."""
     f = lambda a: F.huber_loss(a, np.zeros(5), "sum", delta=2.0)

@@ -37,24 +37,30 @@ def _check(who: str, x: Any, target: Any, reduction: str) -> None:
         raise ValueError(f"{who}: input has shape {np.shape(x)} and target {np.shape(target)}; they must be equal")
 
 
+def _difference(who: str, input: Any, target: Any, reduction: str) -> Any:
+    """input - target; of integers in float64, where the difference of narrow ones does not wrap around."""
+    _check(who, input, target, reduction)
+    input, target = asarray(input), asarray(target)
+    if input.dtype.kind != "f" and target.dtype.kind != "f":
+        input = input.astype(np.float64)
+    return np.subtract(input, target)
+
+
 def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
     """(input - target)², reduced; ValueError for unequal shapes, as of the next two."""
-    _check("mse_loss", input, target, reduction)
-    return _reduce(np.square(np.subtract(input, target)), reduction)
+    return _reduce(np.square(_difference("mse_loss", input, target, reduction)), reduction)
 
 
 def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
     """|input - target|, reduced; gradient 0 where they are equal."""
-    _check("l1_loss", input, target, reduction)
-    return _reduce(np.abs(np.subtract(input, target)), reduction)
+    return _reduce(np.abs(_difference("l1_loss", input, target, reduction)), reduction)
 
 
 def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """½d² where d = |input - target| <= δ, δ(d - ½δ) beyond (Huber 1964), reduced."""
-    _check("huber_loss", input, target, reduction)
     if not delta > 0:
         raise ValueError(f"huber_loss: expected delta > 0, got {delta}")
-    d = np.subtract(input, target)
+    d = _difference("huber_loss", input, target, reduction)
     inner = np.clip(d, -delta, delta)
     return _reduce(inner * (d - 0.5 * inner), reduction)
 

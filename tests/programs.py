@@ -20,8 +20,15 @@ def record(f, arrays):
     return tape.program(results)[0], [y.data for y in results]
 
 
-def ones(n=3):
-    return np.ones(n, np.float32)
+def ones(*shape, dtype=np.float32):
+    return np.ones(shape or 3, dtype)
+
+
+def run(f, *args, times=4):
+    """The result of the last of some calls."""
+    for _ in range(times):
+        result = f(*args)
+    return result
 
 
 def values(t):

@@ -12,6 +12,14 @@ import tinygrad_dl as tg
 from tinygrad_dl import data, nn, optim
 from tinygrad_dl.train import Trainer
 
+X = np.random.default_rng(0).normal(3, 2, size=(50, 6)).astype(np.float32)
+Y = np.arange(50) % 4
+
+
+def values(tensor):
+    """A copy of its numbers."""
+    return tensor.detach().numpy().copy()
+
 
 def points(n, seed):
     """Three overlapping clouds of points in the plane."""

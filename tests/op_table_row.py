@@ -125,6 +125,11 @@ def special(*shape: int, rng: np.random.Generator = RNG) -> np.ndarray:
 # references
 
 
+def weights(array: np.ndarray, start: float) -> np.ndarray:
+    """Incoming gradients that differ from element to element."""
+    return start + np.arange(array.size).reshape(array.shape) / 2
+
+
 def each(f: Callable[..., Any], *kinds: type) -> Callable[..., Any]:
     """A function of numbers, on arrays, one element after the other."""
     return np.vectorize(f, otypes=kinds or [float])

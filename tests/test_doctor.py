@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from doctor_cases import CE, HEALTHY, MSE, curve
-from doctor_faults import (
+from doctor_faults import CASES
+from doctor_models import (
     BATCH,
-    CASES,
     Loop,
     Remembering,
     WrittenOutSoftmax,

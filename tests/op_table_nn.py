@@ -6,7 +6,6 @@ import mpmath as mp
 import numpy as np
 from op_table_row import Row, boolean, each, exact, frozen, inside, positive, real, rows
 from scipy import special
-from test_random import plain_words
 
 from tinygrad_dl import random
 from tinygrad_dl.compiler import lowering
@@ -24,6 +23,18 @@ P = special.softmax(real(3, 4), axis=-1)
 
 
 # references: one number after the other
+
+
+def plain_words(key, n):
+    """n words of SplitMix64, as the paper's figure has it, on Python integers."""
+    mask, words = 2**64 - 1, []
+    for i in range((n + 1) // 2):
+        z = (key + (i + 1) * 0x9E3779B97F4A7C15) & mask
+        z = ((z ^ z >> 30) * 0xBF58476D1CE4E5B9) & mask
+        z = ((z ^ z >> 27) * 0x94D049BB133111EB) & mask
+        z ^= z >> 31
+        words += [z & 0xFFFFFFFF, z >> 32]
+    return words[:n]
 
 
 def elu(x, alpha=1.0):

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from op_table_nn import plain_words
 from scipy import stats
 
 import tinygrad_dl as tg
@@ -15,18 +16,6 @@ def test_bits_give_the_known_answers():
     assert random.bits(np.uint64(0), shape=2).view(np.uint64).tolist() == [0xE220A8397B1DCDAF]
     expected = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
     assert random.bits(np.uint64(1234567), shape=8).view(np.uint64).tolist() == expected
-
-
-def plain_words(key, n):
-    """n words of SplitMix64, as the paper's figure has it, on Python integers."""
-    mask, words = 2**64 - 1, []
-    for i in range((n + 1) // 2):
-        z = (key + (i + 1) * 0x9E3779B97F4A7C15) & mask
-        z = ((z ^ z >> 30) * 0xBF58476D1CE4E5B9) & mask
-        z = ((z ^ z >> 27) * 0x94D049BB133111EB) & mask
-        z ^= z >> 31
-        words += [z & 0xFFFFFFFF, z >> 32]
-    return words[:n]
 
 
 @pytest.mark.parametrize("key", [0, 1, 2**32, 0xDEADBEEF12345678, 2**64 - 1])

@@ -135,16 +135,23 @@ def test_float32_is_close_to_float64(name, width):
     assert (np.abs(y[use] - exact[use]) / np.spacing(np.abs(rounded[use]))).max() <= TOLERANCE
 
 
-@every_width
-@every_function
-def test_float64_is_close_to_mpmath(name, width):
+@cache
+def by_mpmath(name):
+    """Points, and a function there: in float64, where that is an ordinary number, and by mpmath."""
     x = points(name, "double", 400)
     with np.errstate(all="ignore"):
         rounded = FUNCTIONS[name][0](x)
     x, rounded = x[defined(rounded)], rounded[defined(rounded)]
+    with mp.workprec(120):
+        return x, rounded, [FUNCTIONS[name][1](mp.mpf(a)) for a in x.tolist()]
+
+
+@every_width
+@every_function
+def test_float64_is_close_to_mpmath(name, width):
+    x, rounded, exact = by_mpmath(name)
     assert len(x) > 1500
     with mp.workprec(120):
-        exact = [FUNCTIONS[name][1](mp.mpf(a)) for a in x.tolist()]
         distance = distances(compiled(name, "double", width)(x), exact)
     assert (distance / np.spacing(np.abs(rounded))).max() <= TOLERANCE
 

@@ -6,6 +6,7 @@ import ctypes
 import os
 import threading
 import time
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -184,10 +185,30 @@ def with_helpers(number):
     return POOLS[-1]
 
 
-def test_tasks_wait_until_those_that_they_need_are_done():
+def dispatcher(helpers, task, needs, lists=None):
+    """A call of `DISPATCH`. lists: the numbers of the tasks that the caller owns, those for everybody, and those of
+    each helper; all are for everybody unless it is given."""
     with engine.Compilation() as compilation:
         (address,) = compilation.addresses([pool.dispatch(compilation)])
-    helped = with_helpers(2)
+    numbers, pointer = ctypes.c_int64, ctypes.c_void_p
+    dispatch = ctypes.CFUNCTYPE(None, pointer, numbers, pointer, pointer, numbers, pointer)(address)
+    table = np.zeros((len(needs), pool.FIELDS), np.int64)
+    table[:, 0] = needs
+    lists = lists or [[], [*range(len(needs))]]
+    places = np.array([*np.cumsum([*map(len, lists)]), *chain.from_iterable(lists)], np.int64)
+    helped = with_helpers(helpers)
+
+    def call():
+        function = ctypes.cast(task, pointer)
+        dispatch(helped.state, len(needs), function, table.ctypes.data, len(lists) - 1, places.ctypes.data)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    "lists", [None, [[0, 3, 5, 8], [], [1, 4, 6], [2, 7, 9]], [[1, 9], [0, 4, 5], [2, 6], [3, 7, 8]]]
+)
+def test_tasks_wait_until_those_that_they_need_are_done(lists):
     needs = [0, 0, 0, 3, 3, 5, 6, 6, 6, 9]
     done, early = [], []
 
@@ -198,21 +219,36 @@ def test_tasks_wait_until_those_that_they_need_are_done():
         time.sleep(1e-4 * (number * 7 % 3))
         done.append(number)
 
-    dispatch = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)(address)
-    table = np.zeros((len(needs), pool.FIELDS), np.int64)
-    table[:, 0] = needs
+    dispatch = dispatcher(2, task, needs, lists)
     for _ in range(100):
-        dispatch(helped.state, len(needs), ctypes.cast(task, ctypes.c_void_p), table.ctypes.data)
+        dispatch()
         assert sorted(done) == [*range(len(needs))]
         done.clear()
     assert early == []
 
 
+def test_a_thread_has_its_own_tasks_unless_it_is_late():
+    main, who = threading.get_ident(), {}
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p)
+    def task(number, _):
+        who[number] = "caller" if threading.get_ident() == main else "helper"
+        time.sleep({0: 0.005, 1: 0.03}.get(number, 0))
+
+    dispatch = dispatcher(1, task, [0, 0, 0, 0, 4], [[0, 2], [], [1, 3, 4]])
+    for _ in range(50):  # whether the helper has a core at once, the system decides
+        who.clear()
+        dispatch()
+        assert who.keys() == {*range(5)}
+        assert who[0] == who[2] == "caller"
+        if who[1] == "helper":
+            break
+    assert who[1] == "helper"
+    assert who[3] == "caller"
+
+
 def test_who_waits_for_long_sleeps():
     """So the other one has a core, where a busy process has the second; here both wait for each other in turn."""
-    with engine.Compilation() as compilation:
-        (address,) = compilation.addresses([pool.dispatch(compilation)])
-    helped = with_helpers(1)
     runs, main = [], threading.get_ident()
 
     @ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p)
@@ -222,12 +258,10 @@ def test_who_waits_for_long_sleeps():
         if number < 4:
             time.sleep(0.2 if own is (number < 2) else 0.01)
 
-    dispatch = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)(address)
-    table = np.zeros((5, pool.FIELDS), np.int64)
-    table[:, 0] = 0, 0, 2, 2, 4
+    dispatch = dispatcher(1, task, [0, 0, 2, 2, 4])
     before = time.process_time()
-    dispatch(helped.state, len(table), ctypes.cast(task, ctypes.c_void_p), table.ctypes.data)
-    assert sorted(number for number, _ in runs) == [*range(len(table))]
+    dispatch()
+    assert sorted(number for number, _ in runs) == [*range(5)]
     for pair in ({0, 1}, {2, 3}):
         assert sorted(own for number, own in runs if number in pair) == [False, True]
     assert time.process_time() - before < 0.1  # of 0.38 seconds that somebody waits

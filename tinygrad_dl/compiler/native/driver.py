@@ -3,9 +3,9 @@ that the code that walks it (`runner`) is the same for all programs, as is the c
 
 All numbers have 64 bits. A task is its function, where its own numbers are, and its range. Tasks that one thread does
 after each other are a share: how many shares have to be done before, where its tasks are, and how many. A stretch is
-how many shares it has, whether several threads do them, where they are, and the address of a number that ends the run
-there unless it is zero, or 0; a run is how many stretches it has, where they are, and what becomes of OpenBLAS's own
-threads.
+how many shares it has, where they are, in how many lanes several threads do them, or 0, where it stands which lane has
+which (`pool.py`), and the address of a number that ends the run there unless it is zero, or 0; a run is how many
+stretches it has, where they are, and what becomes of OpenBLAS's own threads.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .calling import Written, function
 from .checked import is_checked
 from .engine import Compilation
 from .plan import Step
-from .rounds import GRAIN, Round, Task, by_rows, shares_of, stretches
+from .rounds import GRAIN, Round, Task, by_rows, lanes_of, shares_of, stretches
 
 _FLAGS = {False: 111, True: 112}  # CBLAS: as it lies, transposed
 _ROW_MAJOR = 101
@@ -66,17 +66,19 @@ each:
   %over = icmp uge i64 %r, %n
   br i1 %over, label %end, label %stretch
 stretch:
-  %start = mul i64 %r, 4
+  %start = mul i64 %r, 5
   %stretch.at = getelementptr i64, ptr %stretches, i64 %start
   %count = load i64, ptr %stretch.at
-  %shared.at = getelementptr i64, ptr %stretch.at, i64 1
-  %shared = load i64, ptr %shared.at
-  %shares.from = getelementptr i64, ptr %stretch.at, i64 2
+  %shares.from = getelementptr i64, ptr %stretch.at, i64 1
   %shares = load ptr, ptr %shares.from
-  %out = icmp ne i64 %shared, 0
+  %lanes.at = getelementptr i64, ptr %stretch.at, i64 2
+  %lanes = load i64, ptr %lanes.at
+  %lists.at = getelementptr i64, ptr %stretch.at, i64 3
+  %lists = load ptr, ptr %lists.at
+  %out = icmp ne i64 %lanes, 0
   br i1 %out, label %several, label %alone
 several:
-  call void @DISPATCH(ptr %pool, i64 %count, ptr @NAME.share, ptr %shares)
+  call void @DISPATCH(ptr %pool, i64 %count, ptr @NAME.share, ptr %shares, i64 %lanes, ptr %lists)
   br label %done
 alone:
   %i = phi i64 [0, %stretch], [%following, %alone]
@@ -86,7 +88,7 @@ alone:
   br i1 %more, label %alone, label %done
 done:
   %next = add i64 %r, 1
-  %error.at = getelementptr i64, ptr %stretch.at, i64 3
+  %error.at = getelementptr i64, ptr %stretch.at, i64 4
   %error = load ptr, ptr %error.at
   %safe = icmp eq ptr %error, null
   br i1 %safe, label %each, label %check
@@ -135,11 +137,11 @@ AFTER
 
 # What stands in where there are no threads: then nothing is shared out, and nobody asks.
 _ABSENT = {
-    "DISPATCH": "define void @NAME.dispatch(ptr %state, i64 %n, ptr %function, ptr %shares) {\n  ret void\n}\n",
+    "DISPATCH": "define void @NAME.dispatch(ptr, i64, ptr, ptr, i64, ptr) {\n  ret void\n}\n",
     "GET": "define i32 @NAME.get() {\n  ret i32 1\n}\n",
     "SET": "define void @NAME.set(i32 %number) {\n  ret void\n}\n",
 }
-_DECLARES = {"DISPATCH": "void @{}(ptr, i64, ptr, ptr)", "GET": "i32 @{}()", "SET": "void @{}(i32)"}
+_DECLARES = {"DISPATCH": "void @{}(ptr, i64, ptr, ptr, i64, ptr)", "GET": "i32 @{}()", "SET": "void @{}(i32)"}
 
 
 def runner(compilation: Compilation, threads: int) -> str:
@@ -199,9 +201,11 @@ class Tables:
         rows = [*map(self._stretch, stretches(found))]
         return self._keep([(len(rows), self._keep(rows), self._threads(found))])
 
-    def _stretch(self, found: Sequence[Round]) -> tuple[int, int, int, int]:
-        shares = [(needs, self._keep(map(self._task, tasks)), len(tasks)) for needs, tasks in shares_of(found)]
-        return len(shares), any(each.shared for each in found), self._keep(shares), self._error(found[0])
+    def _stretch(self, found: Sequence[Round]) -> tuple[int, int, int, int, int]:
+        shares = shares_of(found)
+        rows = [(share.needs, self._keep(map(self._task, share.tasks)), len(share.tasks)) for share in shares]
+        lanes, lists = lanes_of(shares) if any(each.shared for each in found) else (0, [])
+        return len(rows), self._keep(rows), lanes, self._keep([lists]), self._error(found[0])
 
     def _error(self, each: Round) -> int:
         """Where integers that are wrong are told of."""

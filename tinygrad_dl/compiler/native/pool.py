@@ -1,11 +1,12 @@
 """Threads for the steps of compiled programs: `DISPATCH` runs numbered tasks, on this thread and on helpers.
 
-Whoever comes first takes the next task, and waits until as many are done as it needs: rounds follow each other without
-anybody being called. So the caller finishes alone where no helper shows up, as beside a busy process. Where one is kept
-from the task that it has taken, who waits for it sleeps, and so gives it a core: the system moves a thread to a core
-that has nothing to do, but leaves it waiting for tens of milliseconds beside one that spins. A helper spins for a
-millisecond after its last task and then sleeps: OpenBLAS's own threads, which spin for 30 ms, are not used meanwhile,
-since two spinning pools make a step three times as slow.
+A task belongs to one thread, which so finds in its own cache what it wrote in the round before, or to whoever comes
+first. Everybody waits until as many are done as a task needs: rounds follow each other without anybody being called.
+The caller takes what a helper that does not show up has left, as beside a busy process. Where a helper is kept from the
+task that it has taken, who waits for it sleeps, and so gives it a core: the system moves a thread to a core that has
+nothing to do, but leaves it waiting for tens of milliseconds beside one that spins. A helper spins for a millisecond
+after its last task and then sleeps: OpenBLAS's own threads, which spin for 30 ms, are not used meanwhile, since two
+spinning pools make a step three times as slow.
 """
 
 from __future__ import annotations
@@ -31,26 +32,31 @@ _DECLARES = [
     "declare i64 @syscall(i64, ...)",
     "declare i32 @sched_yield()",
 ]
-WAITS = 4_000  # pauses of 50 ns before whoever waits for others' tasks sleeps
+PATIENCE = 40  # pauses of 50 ns before the caller takes what belongs to a helper
+WAITS = 4_000  # before whoever waits for others' tasks sleeps
 SPINS = 20_000  # before a helper sleeps: rounds lie apart, and waking takes as long as a round
 OFFERS = 64  # between two times that a helper offers its core to others, which takes as long as a few; a power of two
+MOST = 64  # threads
 
-# The state, by offset: the next task with the number of the round above it (0), tasks that are done (64), how many
-# there are (128), the function (136) and its argument (144), sleepers (192) and what they sleep on (196), how many
-# sleep until more is done (200), and whether a round is under way (256). Each on a cache line of its own where several
-# threads write.
-_SIZE = 320
+# The state, by offset: tasks that are done (0); the function (64), its argument (72) and the list of tasks (80);
+# sleepers (128), what they sleep on (132), how many sleep until more is done (136); whether a run is under way (192),
+# and its number (200). Then lanes, queues of tasks: the first is everybody's, others are a helper's each. A lane is the
+# number of the run, above that of its tasks which are left, and (8) where it ends in the list. What several threads
+# write has a cache line of its own.
+_LINE, _LANES = 64, 256
+_SIZE = _LANES + _LINE * (MOST + 1)
 _OFFSETS = {
-    "done": 64,
-    "count": 128,
-    "task": 136,
-    "table": 144,
-    "sleepers": 192,
-    "word": 196,
-    "waiting": 200,
-    "busy": 256,
+    "function": 64,
+    "argument": 72,
+    "list": 80,
+    "sleepers": 128,
+    "word": 132,
+    "waiting": 136,
+    "busy": 192,
+    "number": 200,
+    "first": _LANES,
 }
-_FIELDS = "\n".join(f"  %{name} = getelementptr i8, ptr %state, i64 {n}" for name, n in _OFFSETS.items())
+_FIELDS = "\n".join(f"  %{name}.at = getelementptr i8, ptr %state, i64 {n}" for name, n in _OFFSETS.items())
 _WAIT, _WAKE = 128, 129  # of a futex, which only this process has
 _EVERY = 2**31 - 1
 
@@ -62,112 +68,203 @@ def _futex(word: str, verb: int, number: str | int) -> str:
     )
 
 
-# Tasks 0 to n - 1 of a function of its number and a table. In its rows of FIELDS numbers the first says how many
-# tasks have to be done before, which are the first so many. Without a state, or if another thread has it, this thread
-# does them all. While the fields of a run are written it is closed: its next number is beyond every count.
+# Tasks 0 to n - 1 of a function of its number and a table, whose rows of FIELDS numbers begin with how many tasks have
+# to be done before: the first so many. `lists` says where the caller's own tasks end in the list that follows, and each
+# of so many lanes. Without a state, or if another thread has it, this thread does all.
 FIELDS = 3
-_DISPATCH = f"""define void @NAME(ptr %state, i64 %n, ptr %function, ptr %argument) {{
+_DISPATCH = f"""define void @NAME(ptr %state, i64 %n, ptr %task, ptr %table, i64 %lanes, ptr %lists) {{
 entry:
   %alone = icmp eq ptr %state, null
   br i1 %alone, label %serial, label %try
 try:
 {_FIELDS}
-  %lock = cmpxchg ptr %busy, i32 0, i32 1 acquire monotonic
+  %lock = cmpxchg ptr %busy.at, i32 0, i32 1 acquire monotonic
   %locked = extractvalue {{i32, i1}} %lock, 1
   br i1 %locked, label %publish, label %serial
 publish:
-  %before = load atomic i64, ptr %state monotonic, align 8
-  %number = lshr i64 %before, 32
-  %following = add i64 %number, 1
-  %opened = shl i64 %following, 32
-  %closed = or i64 %opened, 4294967295
-  %was = atomicrmw xchg ptr %state, i64 %closed seq_cst
-  store i64 %n, ptr %count
-  store ptr %function, ptr %task
-  store ptr %argument, ptr %table
-  store atomic i64 0, ptr %done monotonic, align 8
-  %closing = atomicrmw xchg ptr %state, i64 %opened seq_cst
-  %asleep = load atomic i32, ptr %sleepers seq_cst, align 4
+  %before = load i64, ptr %number.at
+  %number = add i64 %before, 1
+  store i64 %number, ptr %number.at
+  %high = shl i64 %number, 32
+  %list = getelementptr i64, ptr %lists, i64 1
+  %tasks = getelementptr i64, ptr %list, i64 %lanes
+  store ptr %task, ptr %function.at
+  store ptr %table, ptr %argument.at
+  store ptr %tasks, ptr %list.at
+  store atomic i64 0, ptr %state monotonic, align 8
+  %own = load i64, ptr %lists
+  br label %each
+each:
+  %k = phi i64 [0, %publish], [%following, %opened]
+  %start = phi i64 [%own, %publish], [%end, %opened]
+  %end.at = getelementptr i64, ptr %list, i64 %k
+  %end = load i64, ptr %end.at
+  %following = add i64 %k, 1
+  %length = sub i64 %end, %start
+  %empty = icmp eq i64 %length, 0
+  br i1 %empty, label %opened, label %open
+open:
+  %far = mul i64 %k, {_LINE}
+  %lane = getelementptr i8, ptr %first.at, i64 %far
+  %lane.end = getelementptr i64, ptr %lane, i64 1
+  store i64 %end, ptr %lane.end
+  %all = or i64 %high, %length
+  %was = atomicrmw xchg ptr %lane, i64 %all seq_cst
+  br label %opened
+opened:
+  %more.lanes = icmp ult i64 %following, %lanes
+  br i1 %more.lanes, label %each, label %look
+look:
+  %asleep = load atomic i32, ptr %sleepers.at seq_cst, align 4
   %none = icmp eq i32 %asleep, 0
-  br i1 %none, label %claim, label %wake
+  br i1 %none, label %mine, label %wake
 wake:
-  %ticket = atomicrmw add ptr %word, i32 1 seq_cst
-  %woken = {_futex("%word", _WAKE, _EVERY)}
-  br label %claim
+  %ticket = atomicrmw add ptr %word.at, i32 1 seq_cst
+  %woken = {_futex("%word.at", _WAKE, _EVERY)}
+  br label %mine
+mine:
+  %j = phi i64 [0, %look], [0, %wake], [%j.next, %go]
+  %mine.left = icmp ult i64 %j, %own
+  br i1 %mine.left, label %go, label %claim
+go:
+  call void @NAME.run(ptr %state, i64 %j, i64 %lanes)
+  %j.next = add i64 %j, 1
+  br label %mine
 claim:
-  %now = load atomic i64, ptr %state acquire, align 8
-  %i = and i64 %now, 4294967295
-  %left = icmp ult i64 %i, %n
-  br i1 %left, label %take, label %ready
-take:
-  %next = add i64 %now, 1
-  %swap = cmpxchg ptr %state, i64 %now, i64 %next acq_rel monotonic
-  %taken = extractvalue {{i64, i1}} %swap, 1
-  br i1 %taken, label %run, label %claim
-run:
-  %row = mul i64 %i, {FIELDS}
-  %needs.at = getelementptr i64, ptr %argument, i64 %row
-  %needs = load i64, ptr %needs.at
-  call void @NAME.wait(ptr %state, i64 %needs)
-  call void %function(i64 %i, ptr %argument)
-  call void @NAME.done(ptr %state)
+  %place = call i64 @NAME.claim(ptr %first.at)
+  %got = icmp sge i64 %place, 0
+  br i1 %got, label %common, label %ready
+common:
+  call void @NAME.run(ptr %state, i64 %place, i64 %lanes)
   br label %claim
 ready:
-  call void @NAME.wait(ptr %state, i64 %n)
-  store atomic i32 0, ptr %busy release, align 4
+  call void @NAME.wait(ptr %state, i64 %n, i64 %lanes)
+  store atomic i32 0, ptr %busy.at release, align 4
   ret void
 serial:
-  %j = phi i64 [0, %entry], [0, %try], [%k, %more]
-  %rest = icmp ult i64 %j, %n
-  br i1 %rest, label %more, label %end
+  %s = phi i64 [0, %entry], [0, %try], [%s.next, %more]
+  %rest = icmp ult i64 %s, %n
+  br i1 %rest, label %more, label %over
 more:
-  call void %function(i64 %j, ptr %argument)
-  %k = add i64 %j, 1
+  call void %task(i64 %s, ptr %table)
+  %s.next = add i64 %s, 1
   br label %serial
-end:
+over:
   ret void
 }}
 """
 
-# What both have to do: to wait until so many tasks are done, and to say that another one is.
-_SHARED = f"""define void @NAME.wait(ptr %state, i64 %needed) {{
+# What both have to do. `claim`: the place in the list of a lane's next task, -1 if there is none. `run`: the task at a
+# place, after those that it needs. `wait`: until so many are done; whoever waits for several lanes, which is the
+# caller, does after a while what others leave in them, as far as it can be done by now.
+_SHARED = f"""define i64 @NAME.claim(ptr %lane) {{
+entry:
+  br label %look
+look:
+  %now = load atomic i64, ptr %lane acquire, align 8
+  %left = and i64 %now, 4294967295
+  %none = icmp eq i64 %left, 0
+  br i1 %none, label %nothing, label %take
+take:
+  %next = sub i64 %now, 1
+  %swap = cmpxchg ptr %lane, i64 %now, i64 %next acq_rel monotonic
+  %taken = extractvalue {{i64, i1}} %swap, 1
+  br i1 %taken, label %claimed, label %look
+claimed:
+  %end.at = getelementptr i64, ptr %lane, i64 1
+  %end = load i64, ptr %end.at
+  %place = sub i64 %end, %left
+  ret i64 %place
+nothing:
+  ret i64 -1
+}}
+
+define void @NAME.run(ptr %state, i64 %place, i64 %lanes) {{
+entry:
+{_FIELDS}
+  %function = load ptr, ptr %function.at
+  %argument = load ptr, ptr %argument.at
+  %list = load ptr, ptr %list.at
+  %task.at = getelementptr i64, ptr %list, i64 %place
+  %task = load i64, ptr %task.at
+  %row = mul i64 %task, {FIELDS}
+  %needs.at = getelementptr i64, ptr %argument, i64 %row
+  %needs = load i64, ptr %needs.at
+  call void @NAME.wait(ptr %state, i64 %needs, i64 %lanes)
+  call void %function(i64 %task, ptr %argument)
+  %ran = atomicrmw add ptr %state, i64 1 seq_cst
+  %asleep = load atomic i32, ptr %waiting.at seq_cst, align 4
+  %none = icmp eq i32 %asleep, 0
+  br i1 %none, label %end, label %wake
+wake:
+  %woken = {_futex("%state", _WAKE, _EVERY)}
+  br label %end
+end:
+  ret void
+}}
+
+define void @NAME.wait(ptr %state, i64 %needed, i64 %lanes) {{
 entry:
 {_FIELDS}
   br label %look
 look:
-  %spins = phi i64 [0, %entry], [%longer, %pause], [0, %slept]
-  %found = load atomic i64, ptr %done seq_cst, align 8
+  %spins = phi i64 [0, %entry], [%longer, %pause], [0, %slept], [{PATIENCE}, %take]
+  %found = load atomic i64, ptr %state seq_cst, align 8
   %all = icmp uge i64 %found, %needed
   br i1 %all, label %end, label %idle
 idle:
   %longer = add i64 %spins, 1
+  %impatient = icmp uge i64 %spins, {PATIENCE}
+  br i1 %impatient, label %others, label %rest
+others:
+  %k = phi i64 [0, %idle], [%following, %other]
+  %over = icmp uge i64 %k, %lanes
+  br i1 %over, label %rest, label %try
+try:
+  %far = mul i64 %k, {_LINE}
+  %lane = getelementptr i8, ptr %first.at, i64 %far
+  %now = load atomic i64, ptr %lane acquire, align 8
+  %left = and i64 %now, 4294967295
+  %empty = icmp eq i64 %left, 0
+  br i1 %empty, label %other, label %see
+see:
+  %end.at = getelementptr i64, ptr %lane, i64 1
+  %lane.end = load i64, ptr %end.at
+  %place = sub i64 %lane.end, %left
+  %list = load ptr, ptr %list.at
+  %task.at = getelementptr i64, ptr %list, i64 %place
+  %task = load i64, ptr %task.at
+  %argument = load ptr, ptr %argument.at
+  %row = mul i64 %task, {FIELDS}
+  %needs.at = getelementptr i64, ptr %argument, i64 %row
+  %needs = load i64, ptr %needs.at
+  %possible = icmp ule i64 %needs, %found
+  br i1 %possible, label %claim, label %other
+claim:
+  %next = sub i64 %now, 1
+  %swap = cmpxchg ptr %lane, i64 %now, i64 %next acq_rel monotonic
+  %taken = extractvalue {{i64, i1}} %swap, 1
+  br i1 %taken, label %take, label %other
+take:
+  call void @NAME.run(ptr %state, i64 %place, i64 0)
+  br label %look
+other:
+  %following = add i64 %k, 1
+  br label %others
+rest:
   %tired = icmp ugt i64 %longer, {WAITS}
   br i1 %tired, label %sleep, label %pause
 pause:
   call void @{_PAUSE}
   br label %look
 sleep:
-  %more = atomicrmw add ptr %waiting, i32 1 seq_cst
+  %more = atomicrmw add ptr %waiting.at, i32 1 seq_cst
   %low = trunc i64 %found to i32
-  %awake = {_futex("%done", _WAIT, "%low")}
+  %awake = {_futex("%state", _WAIT, "%low")}
   br label %slept
 slept:
-  %fewer = atomicrmw sub ptr %waiting, i32 1 seq_cst
+  %fewer = atomicrmw sub ptr %waiting.at, i32 1 seq_cst
   br label %look
-end:
-  ret void
-}}
-
-define void @NAME.done(ptr %state) {{
-entry:
-{_FIELDS}
-  %ran = atomicrmw add ptr %done, i64 1 seq_cst
-  %asleep = load atomic i32, ptr %waiting seq_cst, align 4
-  %none = icmp eq i32 %asleep, 0
-  br i1 %none, label %end, label %wake
-wake:
-  %woken = {_futex("%done", _WAKE, _EVERY)}
-  br label %end
 end:
   ret void
 }}
@@ -175,33 +272,26 @@ end:
 
 _BEFORE = "\n".join(engine.WITHOUT_DENORMALS[0])
 
-# A task is taken by a swap of the whole word, so its fields, read before, belong to this round.
-_HELP = f"""define void @NAME(ptr %state) {{
+# A run lasts until what is claimed is done, so its fields are read only then.
+_HELP = f"""define void @NAME(ptr %state, i64 %k) {{
 entry:
 {_FIELDS}
+  %far = mul i64 %k, {_LINE}
+  %lane = getelementptr i8, ptr %first.at, i64 %far
 {_BEFORE}
   br label %look
 look:
-  %spins = phi i64 [0, %entry], [%longer, %pause], [%longer, %yield], [0, %claimed], [0, %slept], [%spins, %take]
-  %now = load atomic i64, ptr %state acquire, align 8
-  %i = and i64 %now, 4294967295
-  %n = load i64, ptr %count
-  %left = icmp ult i64 %i, %n
-  br i1 %left, label %take, label %idle
-take:
-  %function = load ptr, ptr %task
-  %argument = load ptr, ptr %table
-  %next = add i64 %now, 1
-  %swap = cmpxchg ptr %state, i64 %now, i64 %next acq_rel monotonic
-  %taken = extractvalue {{i64, i1}} %swap, 1
-  br i1 %taken, label %claimed, label %look
+  %spins = phi i64 [0, %entry], [%longer, %pause], [%longer, %yield], [0, %claimed], [0, %slept]
+  %own = call i64 @NAME.claim(ptr %lane)
+  %got = icmp sge i64 %own, 0
+  br i1 %got, label %claimed, label %common
+common:
+  %anyone = call i64 @NAME.claim(ptr %first.at)
+  %some = icmp sge i64 %anyone, 0
+  br i1 %some, label %claimed, label %idle
 claimed:
-  %row = mul i64 %i, {FIELDS}
-  %needs.at = getelementptr i64, ptr %argument, i64 %row
-  %needs = load i64, ptr %needs.at
-  call void @NAME.wait(ptr %state, i64 %needs)
-  call void %function(i64 %i, ptr %argument)
-  call void @NAME.done(ptr %state)
+  %place = phi i64 [%own, %look], [%anyone, %common]
+  call void @NAME.run(ptr %state, i64 %place, i64 0)
   br label %look
 idle:
   %longer = add i64 %spins, 1
@@ -216,16 +306,19 @@ yield:
   %yielded = call i32 @sched_yield()
   br label %look
 sleep:
-  %more = atomicrmw add ptr %sleepers, i32 1 seq_cst
-  %ticket = load atomic i32, ptr %word seq_cst, align 4
-  %again = load atomic i64, ptr %state seq_cst, align 8
-  %changed = icmp ne i64 %again, %now
-  br i1 %changed, label %slept, label %rest
+  %more = atomicrmw add ptr %sleepers.at, i32 1 seq_cst
+  %ticket = load atomic i32, ptr %word.at seq_cst, align 4
+  %mine = load atomic i64, ptr %lane seq_cst, align 8
+  %all = load atomic i64, ptr %first.at seq_cst, align 8
+  %both = or i64 %mine, %all
+  %left = and i64 %both, 4294967295
+  %nothing = icmp eq i64 %left, 0
+  br i1 %nothing, label %rest, label %slept
 rest:
-  %awake = {_futex("%word", _WAIT, "%ticket")}
+  %awake = {_futex("%word.at", _WAIT, "%ticket")}
   br label %slept
 slept:
-  %fewer = atomicrmw sub ptr %sleepers, i32 1 seq_cst
+  %fewer = atomicrmw sub ptr %sleepers.at, i32 1 seq_cst
   br label %look
 }}
 """
@@ -244,7 +337,8 @@ class Pool:
     def grow(self, threads: int) -> None:
         """Have helpers for so many threads in all."""
         while len(self.helpers) < threads - 1:
-            helper = threading.Thread(target=_entry(), args=(self.state,), name="tinygrad_dl", daemon=True)
+            number = len(self.helpers) + 1
+            helper = threading.Thread(target=_entry(), args=(self.state, number), name="tinygrad_dl", daemon=True)
             helper.start()
             self.helpers.append(helper)
 
@@ -268,7 +362,7 @@ def threads() -> int:
     if _FUTEX is None or routine is None:
         return 1
     number: int = ctypes.CFUNCTYPE(ctypes.c_int)(routine)()
-    return min(number, engine.cores())
+    return min(number, engine.cores(), MOST)
 
 
 def state(wanted: int) -> int:
@@ -293,4 +387,4 @@ def _helper(compilation: Compilation) -> str:
 def _entry() -> Any:
     with Compilation() as compilation:
         address = compilation.addresses([_helper(compilation)])[0]
-    return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address)
+    return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(address)

@@ -86,18 +86,33 @@ class _Writer(Dots, Tiles, Turning):
         return next(fitting, even(self.m, most)), min(vectors, -(-self.n // self.lanes))
 
     def write(self) -> Written:
-        by_rows = self.along or (self.n <= self.lanes and not self.copies)
+        """Tasks share out rows, or columns where a strip is copied. Rows also where the first factor lies transposed,
+        in the gradient of a weight: they are contiguous, as the parts of the optimizer's step are that read them."""
+        gradient = self.node.product.transposed[0] and self.m > self.height
+        by_rows = self.along or (not self.copies and (gradient or self.n <= self.lanes))
         size, step = (self.m, self.height) if by_rows else (self.n, self.strip)
         if self.along:
             self.ranged(size, step, self.dots)
         elif by_rows:
-            self.ranged(size, step, lambda row, rows: self._tiled((row, 0), rows, ("0", 0), self.n, self.b, ("0", 0)))
+            self.ranged(size, step, self._row)
         else:
             self.ranged(size, step, self._strip)
         scratch = [(self.k * self.strip + self.lanes) * self.itemsize] if self.copies else []
         text = function(["%a", "%b", "%y", *["%s0"] * self.copies], [], self.code.text())
         pointers = [*self.node.nodes[:2], self.node]
         return Written(text, self.code.declares, pointers, scratch, -(-size // step), self.calls)
+
+    def _row(self, row: str, rows: int) -> None:
+        """Some rows of the result, strip by strip."""
+
+        def tile(column: Place, columns: int) -> None:
+            self._tiled((row, 0), rows, column, columns, self.b, column)
+
+        full, rest = divmod(self.n, self.strip)
+        if full:
+            self.loop("0", str(full), lambda i: tile((self.code.binary("mul", INDEX, i, self.strip), 0), self.strip))
+        if rest:
+            tile(("0", full * self.strip), rest)
 
     # ---- strips
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import accumulate, chain, groupby, pairwise
+from typing import cast
 
 from ..axes import Graph, Node, root
 from ..fuse import Kernel, cost
@@ -31,6 +32,7 @@ class Task:
     start: int
     end: int
     time: float  # microseconds, about
+    owner: int | None = None  # the number of the thread that it belongs to: 0 is the caller; None: whoever comes first
 
 
 @dataclass(slots=True, eq=False)
@@ -53,15 +55,17 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Sharing:
-    """From how many microseconds of a round on it is shared out, and how many a part has at least."""
+    """From how many microseconds of a round on it is shared out, and how many a part has at least. owned: each thread
+    has the same part of every step, so it finds in its cache what it wrote; else whoever comes first takes one."""
 
     worth: float
     least: float
+    owned: bool
 
 
 # Another core first has to fetch the data. How long that takes differs between machines: on one, sharing rounds of a
-# few microseconds makes the digits step a fifth quicker, on another slower. So both are tried (`trial.py`).
-COARSE, FINE = Sharing(30.0, 10.0), Sharing(1.2, 0.6)
+# few microseconds makes the digits step a third quicker, on another slower. So both are tried (`trial.py`).
+COARSE, FINE = Sharing(30.0, 10.0, owned=False), Sharing(1.2, 0.3, owned=True)
 
 
 def is_native(step: Step) -> bool:
@@ -112,6 +116,9 @@ def share(steps: Sequence[Step], graph: Graph, units: Mapping[Step, int], thread
     """A group as a round. units: how many rounds the outer loop of each own function has, 1 if it cannot be cut."""
     times = {step: duration(step, graph) for step in steps}
     whole = sum(times.values())
+    if threads > 1 and whole > sharing.worth and sharing.owned:
+        tasks = _owned(times, units, threads, sharing.least)
+        return Round(tasks, shared=len({task.owner for task in tasks}) > 1)
     fair = max(whole / threads, sharing.least)
     tasks = []
     for step, time in times.items():
@@ -119,9 +126,26 @@ def share(steps: Sequence[Step], graph: Graph, units: Mapping[Step, int], thread
         parts = min(size, max(1, round(time / fair + 0.3)))
         if isinstance(step, Kernel) and threads > 1:
             parts = min(size, max(parts, int(time / LONG)))
-        cuts = [size * i // parts for i in range(parts + 1)]
-        tasks += [Task(step, a, b, time / parts) for a, b in pairwise(cuts)]
+        tasks += _cut(step, size, parts, time)
     return Round(sorted(tasks, key=lambda task: -task.time), threads > 1 and len(tasks) > 1 and whole > sharing.worth)
+
+
+def _cut(step: Step, size: int, parts: int, time: float) -> list[Task]:
+    cuts = [size * i // parts for i in range(parts + 1)]
+    return [Task(step, a, b, time / parts) for a, b in pairwise(cuts)]
+
+
+def _owned(times: Mapping[Step, float], units: Mapping[Step, int], threads: int, least: float) -> list[Task]:
+    """Each step in as many parts as there are threads; of one that is too small for that, parts go to who has least."""
+    tasks, busy = [], [0.0] * threads
+    for step, time in sorted(times.items(), key=lambda pair: -pair[1]):
+        size = _units(step, units)
+        parts = max(1, min(size, threads, int(time / least)))
+        for number, task in enumerate(_cut(step, size, parts, time)):
+            task.owner = number if parts == threads else busy.index(min(busy))
+            busy[task.owner] += task.time
+            tasks.append(task)
+    return tasks
 
 
 def stretches(rounds: Sequence[Round]) -> list[list[Round]]:
@@ -134,18 +158,43 @@ def stretches(rounds: Sequence[Round]) -> list[list[Round]]:
     return found
 
 
-def shares_of(rounds: Sequence[Round]) -> list[tuple[int, list[Task]]]:
-    """What is handed out of a stretch: tasks for one thread, and how many shares have to be done before. Rounds that
-    are not shared are one with those beside them."""
-    found: list[tuple[int, list[Task]]] = []
+@dataclass(slots=True)
+class Share:
+    """What is handed out of a stretch: tasks for one thread, and how many shares have to be done before."""
+
+    needs: int
+    tasks: list[Task]
+    owner: int | None
+
+
+def shares_of(rounds: Sequence[Round]) -> list[Share]:
+    """The shares of a stretch. Rounds that are not shared are one with those beside them."""
+    owned = any(task.owner is not None for each in rounds for task in each.tasks)
+    found: list[Share] = []
     for shared, group in groupby(rounds, lambda each: each.shared):
         if shared:
             for each in group:
-                needs = len(found)
-                found += [(needs, [task]) for task in each.tasks]
+                found += _shares(each, len(found))
         else:
-            found.append((len(found), [task for each in group for task in each.tasks]))
+            found.append(Share(len(found), [task for each in group for task in each.tasks], 0 if owned else None))
     return found
+
+
+def _shares(each: Round, needs: int) -> list[Share]:
+    if each.tasks[0].owner is None:
+        return [Share(needs, [task], None) for task in each.tasks]
+    owners = sorted({cast(int, task.owner) for task in each.tasks})
+    return [Share(needs, [task for task in each.tasks if task.owner == owner], owner) for owner in owners]
+
+
+def lanes_of(shares: Sequence[Share]) -> tuple[int, list[int]]:
+    """How many lanes shares are taken from; and where each one ends in the list of their numbers, which follows, after
+    those that are the caller's own. The first lane is everybody's, others are a helper's each."""
+    places = [share.owner for share in shares]
+    lanes: list[int | None] = [0, None, *range(1, max((p for p in places if p is not None), default=0) + 1)]
+    found = [[i for i, place in enumerate(places) if place == lane] for lane in lanes]
+    ends = [*accumulate(map(len, found))]
+    return len(lanes) - 1, [*ends, *chain.from_iterable(found)]
 
 
 def _units(step: Step, units: Mapping[Step, int]) -> int:

@@ -18,7 +18,7 @@ pytest.importorskip("llvmlite")
 from written import Writer, check, replay
 
 from tinygrad_dl.compiler.kernels import Kernels
-from tinygrad_dl.compiler.native import pool
+from tinygrad_dl.compiler.native import dispatching, pool
 
 F32 = np.dtype(np.float32)
 GETITEM, SCATTER_ADD, SETITEM = index._getitem, index.scatter_add, index._setitem
@@ -118,7 +118,7 @@ def test_a_state_that_moves_into_itself() -> None:
     replay(w.program(w(SETITEM, state, row, index=(2,)), updates={0: 0}), w.arrays)
 
 
-@pytest.mark.skipif(pool._FUTEX is None, reason="helper threads need Linux's futex")
+@pytest.mark.skipif(dispatching.FUTEX is None, reason="helper threads need Linux's futex")
 def test_threads_share_large_copies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "threads", lambda: 3)
     w = Writer()

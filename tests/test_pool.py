@@ -17,10 +17,10 @@ from tinygrad_dl import nn, optim
 
 pytest.importorskip("llvmlite")
 
-from tinygrad_dl.compiler.native import backend, engine, pool, products, trial
+from tinygrad_dl.compiler.native import backend, dispatching, engine, pool, products, trial
 from tinygrad_dl.compiler.native.backend import Native
 
-pytestmark = pytest.mark.skipif(pool._FUTEX is None, reason="helper threads need Linux's futex")
+pytestmark = pytest.mark.skipif(dispatching.FUTEX is None, reason="helper threads need Linux's futex")
 
 
 def training(threads: int, monkeypatch, steps: int = 3):
@@ -192,7 +192,7 @@ def dispatcher(helpers, task, needs, lists=None):
         (address,) = compilation.addresses([pool.dispatch(compilation)])
     numbers, pointer = ctypes.c_int64, ctypes.c_void_p
     dispatch = ctypes.CFUNCTYPE(None, pointer, numbers, pointer, pointer, numbers, pointer)(address)
-    table = np.zeros((len(needs), pool.FIELDS), np.int64)
+    table = np.zeros((len(needs), dispatching.FIELDS), np.int64)
     table[:, 0] = needs
     lists = lists or [[], [*range(len(needs))]]
     places = np.array([*np.cumsum([*map(len, lists)]), *chain.from_iterable(lists)], np.int64)

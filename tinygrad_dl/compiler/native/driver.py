@@ -4,7 +4,7 @@ that the code that walks it (`runner`) is the same for all programs, as is the c
 All numbers have 64 bits. A task is its function, where its own numbers are, and its range. Tasks that one thread does
 after each other are a share: how many shares have to be done before, where its tasks are, and how many. A stretch is
 how many shares it has, where they are, in how many lanes several threads do them, or 0, where it stands which lane has
-which (`pool.py`), and the address of a number that ends the run there unless it is zero, or 0; a run is how many
+which (`dispatching.py`), and the address of a number that ends the run there unless it is zero, or 0; a run is how many
 stretches it has, where they are, and what becomes of OpenBLAS's own threads.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from ...graph import Array
 from ..axes import Node
-from . import engine, pool
+from . import dispatching, engine, pool
 from .calling import Written, function
 from .checked import is_checked
 from .engine import Compilation
@@ -153,7 +153,7 @@ def runner(compilation: Compilation, threads: int) -> str:
     found |= {verb: engine.blas_symbol(f"{verb.lower()}_num_threads") for verb in ("GET", "SET")}
     before, after = map("\n".join, engine.WITHOUT_DENORMALS)
     text = _RUN.replace("BEFORE", before).replace("AFTER", after)
-    text += _STRETCHES + _SHARE.replace("FIELDS", str(pool.FIELDS))
+    text += _STRETCHES + _SHARE.replace("FIELDS", str(dispatching.FIELDS))
     declares = set(engine.CONTROLS)
     for name, symbol in found.items():
         text = text.replace(f"@{name}(", f"@{symbol or f'NAME.{name.lower()}'}(")

@@ -8,6 +8,7 @@ from .axes import Axes, Axis, Graph, Node, collapsed
 
 WIDEST = 128  # columns of a kernel that adds up its rows in registers
 STREAMED = 512  # columns from which on a kernel without reductions runs along its rows: contiguous, not in tiles
+SHARED = 2**15  # elements from which on their sum is cut into parts, and what needs it is another kernel
 
 
 @dataclass(slots=True)
@@ -67,11 +68,18 @@ def fit(group: Group, graph: Graph) -> Fit | None:
     streams = graph.size(columns) > STREAMED
     inside = sum(n.over == frozenset(columns) for n in group.reduces)
     along = sum(n.over == frozenset(rows) for n in group.reduces)
-    choices = (True, False) if (inside, streams) > (along, False) and rows else (False, True)
+    tall = _sums_up_rows(graph.size(columns)) and graph.size((*rows, *columns)) >= SHARED
+    choices = (True, False) if rows and (tall or (inside, streams) > (along, False)) else (False, True)
     for columns_inside in choices:
         if _legal(group, frozenset(rows), frozenset(columns), columns_inside, graph):
             return batch, rows, columns, columns_inside
     return None
+
+
+def _sums_up_rows(columns: int) -> bool:
+    """Are sums of rows as quick as sums down the columns? Each thread can have some rows of a tall matrix; but vectors
+    of 40 or 100 numbers, which LLVM takes apart, take three times as long."""
+    return columns <= 32 or columns == 64
 
 
 def _is_batch(group: Group, batch: frozenset[Axis]) -> bool:
@@ -86,7 +94,7 @@ def _legal(group: Group, rows: frozenset[Axis], columns: frozenset[Axis], inside
     full = inner | outer
     for node in group.reduces:
         operand = full & frozenset(node.nodes[0].layout)
-        if node.over == inner and operand == full:
+        if node.over == inner and operand == full and (outer or graph.size(full) < SHARED):
             continue
         if node in group.reads or not outer or not outer <= node.over:
             return False

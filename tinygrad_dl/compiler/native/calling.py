@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..axes import Node
+from .ir import Code
 
 
 @dataclass(slots=True)
@@ -24,6 +25,7 @@ class Written:
     units: int  # rounds of the outer loop, 1 if they cannot be shared out
     calls: Sequence[str] = ()  # whole texts of functions that it calls by their symbols
     numbers: Sequence[int] = ()  # what it finds behind its pointers
+    common: int = 0  # bytes that its tasks share, zero at first; if any, where they are is the last number
 
 
 def function(pointers: Sequence[str], numbers: Sequence[str], body: str) -> str:
@@ -46,3 +48,32 @@ def whole(text: str, declares: Iterable[str] = ()) -> str:
 def symbol(text: str) -> str:
     """What the function of a whole text is called by others."""
     return "f" + hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+class Call:
+    """A call of a function by another one: the same text as if it were called alone, with a table of other pointers.
+
+    pointers, numbers: the registers of what it is called with."""
+
+    def __init__(self, code: Code, one: Written, pointers: Sequence[str], numbers: Sequence[str]) -> None:
+        self.code, self.text = code, whole(one.text, one.declares)
+        self.places = code.let(f"alloca [{len(pointers)} x ptr]")
+        table = self.table = code.let(f"alloca [{len(pointers) + len(numbers)} x ptr]")
+        self._put(enumerate(pointers))
+        for i in range(len(pointers)):
+            code.do(f"store ptr {self._entry(self.places, i)}, ptr {self._entry(table, i)}")
+        for i, number in enumerate(numbers, len(pointers)):
+            code.do(f"store i64 {number}, ptr {self._entry(table, i)}")
+        code.declares.add(f"declare void @{symbol(self.text)}(ptr, i64, i64)")
+
+    def do(self, others: Iterable[tuple[int, str]], first: str, last: str) -> None:
+        """Call it for a range, with other pointers in these places."""
+        self._put(others)
+        self.code.do(f"call void @{symbol(self.text)}(ptr {self.table}, i64 {first}, i64 {last})")
+
+    def _put(self, pointers: Iterable[tuple[int, str]]) -> None:
+        for i, pointer in pointers:
+            self.code.do(f"store ptr {pointer}, ptr {self._entry(self.places, i)}")
+
+    def _entry(self, array: str, i: int) -> str:
+        return self.code.let(f"getelementptr ptr, ptr {array}, i64 {i}")

@@ -3,8 +3,8 @@
 Columns are taken in tiles of 32 floats or 16 doubles and one tile of exactly the columns that are left; values
 that do not vary along the columns are scalars. Each value is written where it varies, so nothing is left to
 hoist; sums are carried in registers. The function's arguments are pointers to the inputs, the outputs and the
-scratch memory, then the numbers of rows and columns, so that kernels of equal structure are equal text. Where
-no sum runs along the outer loop, the first and the last of its rounds to do are arguments, too.
+scratch memory, then the numbers of rows and columns, so that kernels of equal structure are equal text. The first
+and the last round of the outer loop to do are arguments, too, but in small kernels that a sum leaves.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ from .calling import Written, function
 from .ir import INDEX
 from .kernel_values import KernelValues
 from .registers import Register, lanes_of, literal
+from .rounds import duration
 from .schedule import FUNCTION, INNER, OUTER
+from .totals import MOST, write_parts
+
+PART = 0.3  # microseconds, about, of a part of a kernel that totals leave
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,11 @@ class _Writer(KernelValues):
         super().__init__(kernel, graph, late)
         self.partial: dict[tuple[Node, int], Register] = {}  # totals so far, per tile width's piece
         stored_once = any(self.plan.level[n] == FUNCTION for n in self.plan.stored)
-        self.shared = bool(kernel.outer) and not self.plan.totals and not stored_once
+        cut = bool(kernel.outer) and not stored_once
+        self.parts = 1  # in which totals are summed up
+        if cut and self.plan.totals and not kernel.batch:
+            self.parts = min(MOST, self.rounds, int(duration(kernel, graph) / PART))
+        self.shared = cut and (self.parts > 1 or not self.plan.totals)
 
     def pieces(self) -> list[Piece]:
         """How the columns are cut. Kernels of one flat axis end in single elements: any size is one function."""
@@ -129,9 +137,8 @@ class _Writer(KernelValues):
         self.code.declares.add("declare i64 @llvm.umin.i64(i64, i64)")
 
     @property
-    def units(self) -> int:
-        if not self.shared:
-            return 1
+    def rounds(self) -> int:
+        """Of the outer loop."""
         return self.rows if self.kernel.columns_inside else -(-self.columns // self.tile)
 
     def start(self, node: Node, width: int) -> Register:
@@ -210,12 +217,16 @@ class _Writer(KernelValues):
         text = function(pointers, ["%rows", "%columns"], self.code.text())
         elements = self.columns if self.kernel.columns_inside else self.rows * self.tile
         sizes = [elements * node.dtype.itemsize for node in self.scratch]
-        return Written(text, self.code.declares, self.pointers, sizes, self.units, numbers=[self.rows, self.columns])
+        units = self.rounds if self.shared else 1
+        return Written(text, self.code.declares, self.pointers, sizes, units, numbers=[self.rows, self.columns])
 
 
 def write_kernel(kernel: Kernel, graph: Graph, late: Iterable[Node] = ()) -> Written:
     """The text of a kernel. late: outputs that overwrite an input."""
-    one = _Writer(kernel, graph, late).write()
+    writer = _Writer(kernel, graph, late)
+    one = writer.write()
+    if writer.parts > 1:
+        return write_parts(one, writer.plan.totals, graph, writer.parts)
     if not kernel.batch:
         return one
     batch = set(kernel.batch)

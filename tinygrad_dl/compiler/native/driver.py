@@ -21,6 +21,7 @@ from . import dispatching, engine, pool
 from .calling import Written, function
 from .checked import is_checked
 from .engine import Compilation
+from .memory import ALIGNMENT, aligned
 from .plan import Step
 from .rounds import GRAIN, Round, Task, by_rows, lanes_of, shares_of, stretches
 
@@ -195,6 +196,7 @@ class Tables:
         self.code, self.own = code, own
         self.table, self.slots, self.threads = table, slots, threads
         self.kept: list[Array] = []  # what the addresses are of
+        self.common: dict[Step, int] = {}  # where memory is that all tasks of a step share
 
     def run(self, found: Sequence[Round]) -> int:
         """The address of a run of some rounds, for the function that `runner` gives."""
@@ -213,6 +215,15 @@ class Tables:
             return 0
         return ctypes.c_size_t.from_address(self.table + 8 * self.slots[each.tasks[0]][-1]).value
 
+    def _common(self, step: Step) -> list[int]:
+        """Where the memory is that all tasks of a step share, if they do."""
+        size = self.own[step].common
+        if size and step not in self.common:
+            memory = np.zeros(size + ALIGNMENT, np.uint8)
+            self.kept.append(memory)
+            self.common[step] = aligned(memory.ctypes.data)
+        return [self.common[step]] if size else []
+
     def _keep(self, rows: Iterable[Iterable[int]]) -> int:
         array = np.array([*rows], np.int64)
         self.kept.append(array)
@@ -227,7 +238,7 @@ class Tables:
     def _task(self, task: Task) -> tuple[int, int, int, int]:
         step, numbers = task.step, [self.table + 8 * slot for slot in self.slots[task]]
         if step in self.own:
-            numbers += self.own[step].numbers
+            numbers += [*self.own[step].numbers, *self._common(step)]
         else:
             assert isinstance(step, Node)
             numbers += _piece(step, task)

@@ -133,6 +133,12 @@ class Code:
         that reads memory."""
         return self.let(f'call ptr asm "", "=r,0"(ptr {pointer})')
 
+    def behind(self, pointer: str, distance: int, times: str) -> str:
+        """A pointer, so many times so many bytes further on."""
+        if not distance:
+            return pointer
+        return self.let(f"getelementptr i8, ptr {pointer}, i64 {self.binary('mul', INDEX, times, distance)}")
+
     def fetch(self, address: str, writes: bool = False, cache: int = 2) -> None:
         """Begin to bring a line into a cache: 3 is the first, 2 the second."""
         self.declares.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")

@@ -18,6 +18,7 @@ from .checked import is_checked
 from .plan import Step, reads
 
 OPERATIONS = 40_000  # of a kernel in a microsecond, about
+VECTOR = 16  # lanes
 MULTIPLICATIONS = 60_000  # of a matrix product in a microsecond, about
 COPIES = 4_000  # of elements in a microsecond, about
 LONG = 50.0  # microseconds of a kernel's part at most, so that threads end together
@@ -76,11 +77,19 @@ def is_native(step: Step) -> bool:
 def duration(step: Step, graph: Graph) -> float:
     """Microseconds that a step takes on one thread, about: to decide what is worth sharing out."""
     if isinstance(step, Kernel):
-        sizes = [(node, graph.size(frozenset(node.layout) | node.over)) for node in step.nodes]
-        return sum(cost(node) * size for node, size in sizes) / OPERATIONS
+        return sum(cost(node) * _lanes(node, step, graph) for node in step.nodes) / OPERATIONS
     if step.kind == "gemm":
         return step.product.number * math.prod(step.product.shape) / MULTIPLICATIONS
     return graph.size(step.layout) / COPIES if is_native(step) else 0.0
+
+
+def _lanes(node: Node, kernel: Kernel, graph: Graph) -> int:
+    """In how many lanes a kernel computes a node. A short row, or one number of each, takes whole vectors."""
+    axes = frozenset(node.layout) | node.over
+    if not kernel.columns_inside or axes.isdisjoint(kernel.rows):
+        return graph.size(axes)
+    columns = frozenset(kernel.columns)
+    return graph.size(axes - columns) * -(-graph.size(axes & columns) // VECTOR) * VECTOR
 
 
 def by_rows(node: Node) -> bool:

@@ -87,3 +87,13 @@ def test_small_kernels_stay_whole(monkeypatch):
     native = outcome(STEPS["sum"], np.ones((10, 10), np.float32), 2, monkeypatch)[1]
     assert [len(each.tasks) for each in native.rounds] == [1]
     assert native.kernels == 1
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 7, 10, 17, 31, 33, 50, 63, 100, 127, 128])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+def test_rows_of_any_width_are_summed_up(monkeypatch, width, dtype):
+    """Their vectors are carried along with some numbers more."""
+    x = np.random.default_rng(width).integers(-50, 50, (700, width)).astype(dtype)
+    function = lambda x: (np.sum(x, axis=0), np.max(x * 2, axis=0), np.sum(x, axis=1))
+    for found, want in zip(outcome(function, x, 1, monkeypatch)[0], function(x), strict=True):
+        np.testing.assert_array_equal(found, want)

@@ -68,18 +68,12 @@ def fit(group: Group, graph: Graph) -> Fit | None:
     streams = graph.size(columns) > STREAMED
     inside = sum(n.over == frozenset(columns) for n in group.reduces)
     along = sum(n.over == frozenset(rows) for n in group.reduces)
-    tall = _sums_up_rows(graph.size(columns)) and graph.size((*rows, *columns)) >= SHARED
+    tall = graph.size(columns) <= WIDEST and graph.size((*rows, *columns)) >= SHARED  # each thread sums up some rows
     choices = (True, False) if rows and (tall or (inside, streams) > (along, False)) else (False, True)
     for columns_inside in choices:
         if _legal(group, frozenset(rows), frozenset(columns), columns_inside, graph):
             return batch, rows, columns, columns_inside
     return None
-
-
-def _sums_up_rows(columns: int) -> bool:
-    """Are sums of rows as quick as sums down the columns? Each thread can have some rows of a tall matrix; but vectors
-    of 40 or 100 numbers, which LLVM takes apart, take three times as long."""
-    return columns <= 32 or columns == 64
 
 
 def _is_batch(group: Group, batch: frozenset[Axis]) -> bool:

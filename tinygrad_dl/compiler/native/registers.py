@@ -72,9 +72,21 @@ def lane(code: Code, x: Register, i: int) -> Register:
 
 def slice_of(code: Code, x: Register, start: int, width: int) -> Register:
     """Neighbours among its numbers."""
+    if (start, width) == (0, x.lanes.width):
+        return x
     if width == 1:
         return lane(code, x, start)
     chosen = ", ".join(f"i32 {i}" for i in range(start, start + width))
+    text = f"shufflevector {x.lanes.type} {x.name}, {x.lanes.type} poison, <{width} x i32> <{chosen}>"
+    return Register(code.let(text), Lanes(x.lanes.kind, width), x.dtype)
+
+
+def padded(code: Code, x: Register) -> Register:
+    """With more numbers behind, whichever, so that a power of two are side by side."""
+    width = 1 << (x.lanes.width - 1).bit_length()
+    if width == x.lanes.width:
+        return x
+    chosen = ", ".join(f"i32 {i}" if i < x.lanes.width else "i32 poison" for i in range(width))
     text = f"shufflevector {x.lanes.type} {x.name}, {x.lanes.type} poison, <{width} x i32> <{chosen}>"
     return Register(code.let(text), Lanes(x.lanes.kind, width), x.dtype)
 

@@ -87,7 +87,8 @@ def test_products_add_to_them(shape):
         np.testing.assert_allclose(w.grad.numpy(), expected, rtol=1e-9, atol=1e-9)
     plan = step._latest.run.plan
     products = [s for s in plan.order if getattr(s, "kind", "") == "gemm"]
-    assert [root(p).kind for p in products if p.shows is not None] == ["input"]
+    added = [root(p).kind for p in products if p.shows is not None]
+    assert added == (["input"] if batch > 1 else [])  # what a column and a row give is added by a kernel
     assert not any(p in plan.lives for p in products if p.shows is not None)
 
 

@@ -42,6 +42,8 @@ def lies(sizes: Sequence[int], strides: Sequence[int]) -> tuple[bool, int] | Non
     None if neither its rows nor its columns are contiguous."""
     rows, columns = sizes[-2:]
     down, across = 1 if rows == 1 else strides[-2], 1 if columns == 1 else strides[-1]
+    if columns == 1 < rows and down == 1:  # a vector lies both ways: as a row it is read, and written, at once
+        return True, rows
     if across == 1 and down:
         return False, max(down, columns)
     return (True, max(across, rows)) if down == 1 and across else None

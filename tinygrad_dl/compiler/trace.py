@@ -15,8 +15,8 @@ from .lowering import basic_name
 from .matrix_product import lies, located
 from .moves import moves
 from .passes import axes_order
+from .product_forms import summed_products, turned_products
 from .program import Instruction, Program, Value
-from .turned_products import turned_products
 
 VIEWS = ("reshape", "transpose", "broadcast_to")
 REDUCTIONS = ("sum", "max", "min", "prod")
@@ -25,13 +25,13 @@ Read = tuple[Node, tuple[Axis | None, ...]]  # a node, and the axis of each dime
 
 class Tracer:
     def __init__(self, program: Program, lowers: Callable[[Instruction], bool]) -> None:
-        self.program, self.lowers = program, lowers
+        self.program, self.lowers = summed_products(program, lowers), lowers
         self.axes = Union()
         self.nodes: list[Node] = []
         self.reads: dict[Value, Read] = {}
-        self.makers = program.makers()
-        self.turned = turned_products(program)
-        self.uses = program.uses()
+        self.makers = self.program.makers()
+        self.turned = turned_products(self.program)
+        self.uses = self.program.uses()
         self.products: dict[Value, int] = {}  # that are read once, and when each is made
 
     def trace(self) -> Graph:

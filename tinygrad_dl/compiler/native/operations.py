@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from ..lowering import FUNCTIONS, basic_name
+from ..product_forms import is_product
 from ..program import Instruction, Value
 from ..trace import REDUCTIONS, VIEWS
-from ..turned_products import is_product
 from . import vector_math
 from .ir import Code
 from .registers import KINDS, DType, Register, lane, lanes_of, slice_of

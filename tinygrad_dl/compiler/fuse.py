@@ -129,7 +129,7 @@ class _Fuser:
 
     def _one_by_one(self, group: Group, nest: Fit) -> bool:
         """Would it compute functions of one number for each row, which are quicker side by side in a kernel of their
-        own? The logarithms of 64 sums take 0.5 µs of a cross-entropy's 3.5."""
+        own? A logistic loss over 300,000 rows takes 0.7 of the time then."""
         _, rows, _, columns_inside = nest
         if not (rows and columns_inside) or self.apart.isdisjoint(group.nodes):
             return False

@@ -29,11 +29,13 @@ class Written:
 
 
 def function(pointers: Sequence[str], numbers: Sequence[str], body: str) -> str:
-    """The text of `@NAME`, whose body finds these registers, and %first and %last of the range."""
+    """The text of `@NAME`, whose body finds these registers, and %first and %last of the range. A pointer without a
+    name is not loaded."""
     lines = ["entry:"]
     for i, register in enumerate(pointers):
-        lines += [f"  %at{i} = getelementptr i64, ptr %numbers, i64 {i}", f"  %place{i} = load ptr, ptr %at{i}"]
-        lines.append(f"  {register} = load ptr, ptr %place{i}")
+        if register:
+            lines += [f"  %at{i} = getelementptr i64, ptr %numbers, i64 {i}", f"  %place{i} = load ptr, ptr %at{i}"]
+            lines.append(f"  {register} = load ptr, ptr %place{i}")
     for i, register in enumerate(numbers, len(pointers)):
         lines += [f"  %at{i} = getelementptr i64, ptr %numbers, i64 {i}", f"  {register} = load i64, ptr %at{i}"]
     opening = "\n".join(lines)
@@ -51,29 +53,22 @@ def symbol(text: str) -> str:
 
 
 class Call:
-    """A call of a function by another one: the same text as if it were called alone, with a table of other pointers.
+    """A call of a function by another one, whose numbers begin like its own: it is the same text as if it were called
+    alone. others: which of its pointers will be other ones."""
 
-    pointers, numbers: the registers of what it is called with."""
-
-    def __init__(self, code: Code, one: Written, pointers: Sequence[str], numbers: Sequence[str]) -> None:
+    def __init__(self, code: Code, one: Written, others: Iterable[int]) -> None:
         self.code, self.text = code, whole(one.text, one.declares)
-        self.places = code.let(f"alloca [{len(pointers)} x ptr]")
-        table = self.table = code.let(f"alloca [{len(pointers) + len(numbers)} x ptr]")
-        self._put(enumerate(pointers))
-        for i in range(len(pointers)):
-            code.do(f"store ptr {self._entry(self.places, i)}, ptr {self._entry(table, i)}")
-        for i, number in enumerate(numbers, len(pointers)):
-            code.do(f"store i64 {number}, ptr {self._entry(table, i)}")
+        size = len(one.pointers) + len(one.scratch) + len(one.numbers)
+        self.table = code.let(f"alloca [{size} x i64]")
+        self.places = {i: code.let("alloca ptr") for i in others}
+        code.do(f"call void @llvm.memcpy.p0.p0.i64(ptr {self.table}, ptr %numbers, i64 {8 * size}, i1 false)")
+        for i, place in self.places.items():
+            code.do(f"store ptr {place}, ptr {code.let(f'getelementptr i64, ptr {self.table}, i64 {i}')}")
+        code.declares.add("declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
         code.declares.add(f"declare void @{symbol(self.text)}(ptr, i64, i64)")
 
-    def do(self, others: Iterable[tuple[int, str]], first: str, last: str) -> None:
-        """Call it for a range, with other pointers in these places."""
-        self._put(others)
+    def do(self, pointers: Iterable[str], first: str, last: str) -> None:
+        """Call it for a range, with these in the places of the others."""
+        for place, pointer in zip(self.places.values(), pointers, strict=True):
+            self.code.do(f"store ptr {pointer}, ptr {place}")
         self.code.do(f"call void @{symbol(self.text)}(ptr {self.table}, i64 {first}, i64 {last})")
-
-    def _put(self, pointers: Iterable[tuple[int, str]]) -> None:
-        for i, pointer in pointers:
-            self.code.do(f"store ptr {pointer}, ptr {self._entry(self.places, i)}")
-
-    def _entry(self, array: str, i: int) -> str:
-        return self.code.let(f"getelementptr ptr, ptr {array}, i64 {i}")

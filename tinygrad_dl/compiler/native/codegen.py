@@ -25,7 +25,7 @@ from .rounds import duration
 from .schedule import FUNCTION, INNER, OUTER
 from .totals import MOST, write_parts
 
-PART = 0.3  # microseconds, about, of a part of a kernel that totals leave
+PART = 0.9  # microseconds, about, of a part of a kernel that totals leave
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,4 +239,4 @@ def write_kernel(kernel: Kernel, graph: Graph, late: Iterable[Node] = ()) -> Wri
     batch = set(kernel.batch)
     sizes = [graph.size([a for a in n.layout if a not in batch]) * n.dtype.itemsize for n in one.pointers]
     apart = [size if batch <= set(n.layout) else 0 for n, size in zip(one.pointers, sizes, strict=True)]
-    return write_batch(one, [(graph.size(kernel.batch), apart)], ["%rows", "%columns"])
+    return write_batch(one, [(graph.size(kernel.batch), apart)])

@@ -39,9 +39,13 @@ _OFFSETS = {
     "number": 200,
     "first": _LANES,
 }
-ADDRESSES = "\n".join(f"  %{name}.at = getelementptr i8, ptr %state, i64 {n}" for name, n in _OFFSETS.items())
 WAIT, WAKE = 128, 129  # of a futex, which only this process has
 _EVERY = 2**31 - 1
+
+
+def addresses(*names: str) -> str:
+    """Where these stand in the state."""
+    return "\n".join(f"  %{name}.at = getelementptr i8, ptr %state, i64 {_OFFSETS[name]}" for name in names)
 
 
 def futex(word: str, verb: int, number: str | int) -> str:
@@ -51,14 +55,21 @@ def futex(word: str, verb: int, number: str | int) -> str:
 
 # Tasks 0 to n - 1 of a function of its number and a table, whose rows of FIELDS numbers begin with how many tasks have
 # to be done before: the first so many. `lists` says where the caller's own tasks end in the list that follows, and each
-# of so many lanes. Without a state, or if another thread has it, this thread does all.
+# of so many lanes. Without a state, or if another thread has it, this thread does all. Without a task, it is the helper
+# of number n.
 FIELDS = 3
 DISPATCH = f"""define void @NAME(ptr %state, i64 %n, ptr %task, ptr %table, i64 %lanes, ptr %lists) {{
 entry:
   %alone = icmp eq ptr %state, null
-  br i1 %alone, label %serial, label %try
+  br i1 %alone, label %serial, label %ask
+ask:
+  %helps = icmp eq ptr %task, null
+  br i1 %helps, label %help, label %try
+help:
+  call void @NAME.help(ptr %state, i64 %n)
+  ret void
 try:
-{ADDRESSES}
+{addresses("function", "argument", "list", "sleepers", "word", "busy", "number", "first")}
   %lock = cmpxchg ptr %busy.at, i32 0, i32 1 acquire monotonic
   %locked = extractvalue {{i32, i1}} %lock, 1
   br i1 %locked, label %publish, label %serial
@@ -172,7 +183,7 @@ nothing:
 
 define i64 @NAME.task(ptr %state, i64 %place) {{
 entry:
-{ADDRESSES}
+{addresses("list")}
   %list = load ptr, ptr %list.at
   %task.at = getelementptr i64, ptr %list, i64 %place
   %task = load i64, ptr %task.at
@@ -181,7 +192,7 @@ entry:
 
 define i64 @NAME.needs(ptr %state, i64 %task) {{
 entry:
-{ADDRESSES}
+{addresses("argument")}
   %argument = load ptr, ptr %argument.at
   %row = mul i64 %task, {FIELDS}
   %needs.at = getelementptr i64, ptr %argument, i64 %row
@@ -191,7 +202,7 @@ entry:
 
 define void @NAME.run(ptr %state, i64 %place, i64 %lanes) {{
 entry:
-{ADDRESSES}
+{addresses("function", "argument", "waiting")}
   %function = load ptr, ptr %function.at
   %argument = load ptr, ptr %argument.at
   %task = call i64 @NAME.task(ptr %state, i64 %place)
@@ -211,7 +222,7 @@ end:
 
 define void @NAME.wait(ptr %state, i64 %needed, i64 %lanes) {{
 entry:
-{ADDRESSES}
+{addresses("waiting", "first")}
   br label %look
 look:
   %spins = phi i64 [0, %entry], [%longer, %pause], [0, %slept], [{PATIENCE}, %take]

@@ -28,9 +28,9 @@ OFFERS = 64  # between two times that a helper offers its core to others, which 
 _BEFORE = "\n".join(engine.WITHOUT_DENORMALS[0])
 
 # A run lasts until what is claimed is done, so its fields are read only then.
-_HELP = f"""define void @NAME(ptr %state, i64 %k) {{
+_HELP = f"""define void @NAME.help(ptr %state, i64 %k) {{
 entry:
-{dispatching.ADDRESSES}
+{dispatching.addresses("sleepers", "word", "first")}
   %far = mul i64 %k, {dispatching.LINE}
   %lane = getelementptr i8, ptr %first.at, i64 %far
 {_BEFORE}
@@ -129,17 +129,16 @@ def state(wanted: int) -> int:
 
 
 def dispatch(compilation: Compilation) -> str:
-    """The symbol of the function that shares out tasks; the helpers' is compiled with it."""
-    _helper(compilation)
-    return compilation.add(dispatching.DISPATCH + dispatching.SHARED, dispatching.DECLARES)
-
-
-def _helper(compilation: Compilation) -> str:
-    return compilation.add(_HELP + dispatching.SHARED, [*dispatching.DECLARES, *engine.CONTROLS])
+    """The symbol of the function that shares out tasks, and helps."""
+    text = dispatching.DISPATCH + dispatching.SHARED + _HELP
+    return compilation.add(text, [*dispatching.DECLARES, *engine.CONTROLS])
 
 
 @functools.cache
 def _entry() -> Any:
+    """What a helper runs for ever: without a task, and so on."""
     with Compilation() as compilation:
-        address = compilation.addresses([_helper(compilation)])[0]
-    return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(address)
+        address = compilation.addresses([dispatch(compilation)])[0]
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    run = ctypes.CFUNCTYPE(None, pointer, number, pointer, pointer, number, pointer)(address)
+    return lambda state, k: run(state, k, None, None, 0, None)

@@ -65,7 +65,7 @@ class Sharing:
 
 
 # Another core first has to fetch the data. How long that takes differs between machines: on one, sharing rounds of a
-# few microseconds makes the digits step a third quicker, on another slower. So both are tried (`trial.py`).
+# few microseconds makes the digits step a fifth quicker, on another slower. So both are tried (`trial.py`).
 COARSE, FINE = Sharing(30.0, 10.0, owned=False), Sharing(1.2, 0.3, owned=True)
 
 

@@ -22,7 +22,7 @@ _COUNTER = aligned(8)  # bytes before what the parts leave: how many are done
 class _Writer:
     def __init__(self, one: Written, totals: Sequence[Node], graph: Graph) -> None:
         self.one, self.code = one, Code()
-        self.bases = [f"%base{i}" for i in range(len(one.pointers) + len(one.scratch))]
+        self.places = {node: one.pointers.index(node) for node in totals}
         self.lanes = {node: lanes_of(node.dtype, graph.size(node.layout)) for node in totals}
         self.offsets: dict[Node, int] = {}
         self.size = 0  # of what a part leaves
@@ -35,7 +35,7 @@ class _Writer:
         each = -(-one.units // most)
         parts = -(-one.units // each)
         code.do("%common = inttoptr i64 %place to ptr")
-        call = Call(code, one, self.bases, ["%rows", "%columns"])
+        call = Call(code, one, self.places.values())
         code.loop("%first", "%last", [], [], lambda part, _: self._part(call, part))
         code.do("%done = sub i64 %last, %first")
         code.do("%before = atomicrmw add ptr %common, i64 %done acq_rel")
@@ -44,19 +44,21 @@ class _Writer:
         code.do("br i1 %all, label %finish, label %end")
         code.label("finish")
         code.do("store i64 0, ptr %common")
-        for node in self.lanes:
-            self._put_together(node)
+        self._put_together()
         code.do("br label %end")
         code.label("end")
-        text = function(self.bases, ["%rows", "%columns", "%units", "%each", "%parts", "%place"], code.text())
+        pointers = [""] * (len(one.pointers) + len(one.scratch))
+        for i in self.places.values():
+            pointers[i] = f"%base{i}"
+        text = function(pointers, ["%rows", "%columns", "%units", "%each", "%parts", "%place"], code.text())
         numbers, common = [*one.numbers, one.units, each, parts], _COUNTER + parts * self.size
         return Written(text, code.declares, one.pointers, one.scratch, parts, [*one.calls, call.text], numbers, common)
 
     def _part(self, call: Call, part: str) -> list[str]:
-        code, pointers = self.code, self.one.pointers
+        code = self.code
         first = code.binary("mul", INDEX, part, "%each")
         last = code.intrinsic("umin", INDEX, code.binary("add", INDEX, first, "%each"), "%units")
-        call.do([(pointers.index(node), self._left(node, part)) for node in self.lanes], first, last)
+        call.do([self._left(node, part) for node in self.lanes], first, last)
         return []
 
     def _left(self, node: Node, part: str) -> str:
@@ -64,19 +66,24 @@ class _Writer:
         start = self.code.let(f"getelementptr i8, ptr %common, i64 {self.offsets[node]}")
         return self.code.behind(start, self.size, part)
 
-    def _put_together(self, node: Node) -> None:
-        code, lanes = self.code, self.lanes[node]
-        align = f"align {node.dtype.itemsize}"
+    def _put_together(self) -> None:
+        code, kinds = self.code, [*self.lanes.values()]
 
-        def total(part: str) -> str:
-            return code.let(f"load {lanes.type}, ptr {self._left(node, part)}, {align}")
+        def totals(part: str) -> list[str]:
+            return [
+                code.let(f"load {lanes.type}, ptr {self._left(node, part)}, align {node.dtype.itemsize}")
+                for node, lanes in self.lanes.items()
+            ]
 
         def add(part: str, found: list[str]) -> list[str]:
-            both = [Register(name, lanes, node.dtype) for name in (found[0], total(part))]
-            return [operations.combine(code, node.name, *both).name]
+            return [
+                operations.combine(code, node.name, *(Register(x, lanes, node.dtype) for x in both)).name
+                for (node, lanes), *both in zip(self.lanes.items(), found, totals(part), strict=True)
+            ]
 
-        (result,) = code.loop("1", "%parts", [lanes], [total("0")], add)
-        code.do(f"store {lanes.type} {result}, ptr {self.bases[self.one.pointers.index(node)]}, {align}")
+        results = code.loop("1", "%parts", kinds, totals("0"), add)
+        for (node, lanes), x in zip(self.lanes.items(), results, strict=True):
+            code.do(f"store {lanes.type} {x}, ptr %base{self.places[node]}, align {node.dtype.itemsize}")
 
 
 def write_parts(one: Written, totals: Sequence[Node], graph: Graph, most: int) -> Written:

@@ -1,5 +1,6 @@
 """Compiled functions and memory: whose an array is, who sees it change, and that state is read anew at each call."""
 
+import tracemalloc
 import weakref
 
 import numpy as np
@@ -213,3 +214,49 @@ def test_an_array_that_is_not_contiguous_is_read_anew_at_each_call():
     for n in range(4):
         w.data[0, 0] = n
         assert values(f(x))[0][0] == n
+
+
+@pytest.fixture
+def traced():
+    tracemalloc.start()
+    yield
+    tracemalloc.stop()
+
+
+def test_recording_takes_about_as_much_memory_as_the_step(traced):
+    model = nn.Sequential(*(nn.Sequential(nn.Linear(256, 256), nn.Tanh()) for _ in range(8)))
+    optimizer = tg.optim.Adam(model.parameters())
+    x = np.ones((64, 256), np.float32)
+
+    def step(x):
+        optimizer.zero_grad()
+        loss = np.square(model(x)).mean()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    def peak(f):
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        f(x)
+        return tracemalloc.get_traced_memory()[1] - before
+
+    tg.compile(step, backend="interpreter")(x)  # the optimizer's state, and all that the first time brings
+    weights = sum(p.data.nbytes for p in model.parameters())
+    assert peak(tg.compile(step, backend="interpreter")) < peak(step) + weights
+
+
+def test_arrays_that_get_the_identity_of_earlier_ones():
+    places = set()
+
+    @tg.compile
+    def f(x):
+        for k in range(20):
+            new = np.full(3, k, np.float32)
+            places.add(id(new))
+            x = x + new
+            del new
+        return x
+
+    assert values(f(ones())) == values(f(ones())) == [191, 191, 191]
+    assert len(places) < 20

@@ -76,7 +76,7 @@ def _update(tape: Tape, optimizer: Any, p: Tensor, options: dict[str, Any]) -> N
         tape.slots[t] = Slot(optimizer, p, name)
         if tape.own_value(t) is None:
             tape.feed(t.data, tape.slots[t], name)
-        tape.written.setdefault(t, t.data)
+        tape.written.setdefault(t, tape.of_array(t.data))
     _rule(tape, optimizer, p, options)
 
 

@@ -41,7 +41,7 @@ class Tape(Values):
         self.body: list[Instruction] = []
         self.actions = Actions()
         self.weak: set[Value] = set()
-        self.written: dict[Handle, Array] = {}  # tensors that changed, with the value before
+        self.written: dict[Handle, Value] = {}  # tensors that changed, with what they were before
         self.gradients: dict[Handle, bool] = {}  # whose `.grad` changed; was the old one read before?
         self.without_grad: list[Handle] = []  # read as None: must be None at a later run, too
         self.slots: dict[Tensor, Slot] = {}
@@ -163,7 +163,7 @@ class Tape(Values):
         if tensor not in self.written:
             self.value(tensor)
             if is_state(tensor) or tensor in self.outside or self.made(tensor):
-                self.written[tensor] = tensor.data
+                self.written[tensor] = self.of_array(tensor.data)
 
     def store(self, tensor: Handle, array: Array) -> None:
         """`assign`, with an array that need not be broadcast or cast yet."""
@@ -244,7 +244,7 @@ class Tape(Values):
         slots = {(id(s.tensor), s.name): i for i, (_, s) in enumerate(self.feeds) if isinstance(s, Slot)}
         updates: dict[int, int] = {}
         for tensor, before in self.written.items():
-            if tensor.data is before:
+            if self.known.get(id(tensor.data)) is before:
                 continue
             slot = self.slots.get(tensor)  # type: ignore[call-overload]
             place = places.get(id(tensor)) if slot is None else slots[id(slot.tensor), slot.name]

@@ -1,11 +1,13 @@
 """`Values`: what the arrays that a recorded function meets are to its program.
 
-An array is known by its identity, and all that are known are held. What the function only computes from Python
-values is a constant. What it reads from outside is an input with a feed that reads it again at each later run.
+An array is known by its identity as long as it lives: recording holds no more of them than the step itself. What the
+function only computes from Python values is a constant. What it reads from outside is an input with a feed that reads
+it again at each later run.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,7 +26,7 @@ class Values:
         self.reached = {id(tensor.data): tensor for tensor in reached}
         self.arrays = {id(array): array for array in arrays}
         self.known: dict[int, Value] = {}
-        self.held: list[Any] = []  # an identity means something only while the object lives
+        self._alive: dict[int, weakref.ref[Array]] = {}  # whose end is noticed
         self.constants: dict[Value, Array] = {}
         self.feeds: list[tuple[Value, Any]] = []  # of the program's inputs, in order
         self.outside: set[Handle] = set()  # tensors that were there before
@@ -33,8 +35,14 @@ class Values:
 
     def hold(self, array: Array, value: Value) -> Value:
         """Know an array as a value from now on."""
-        self.held.append(array)
-        self.known[id(array)] = value
+        key, known, owners = id(array), self.known, self.owners
+
+        def forget(_: object) -> None:  # another array may get this identity
+            known.pop(key, None)
+            owners.pop(key, None)
+
+        self._alive[key] = weakref.ref(array, forget)
+        known[key] = value
         return value
 
     def feed(self, array: Array, source: Any, name: str | None = None) -> Value:

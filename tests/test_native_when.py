@@ -89,7 +89,7 @@ def test_switched_off(monkeypatch, missing):
 def test_a_machine_without_code_generation(slots, monkeypatch):
     """NumPy goes on, with one warning for each operation."""
 
-    def refuse(program):
+    def refuse(program, arena):
         raise OSError("no memory may be made executable")
 
     monkeypatch.setattr("tinygrad_dl.compiler.native.backend.build", refuse)

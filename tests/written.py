@@ -7,8 +7,25 @@ from typing import Any
 import numpy as np
 
 from tinygrad_dl.compiler.native.backend import Native, build
+from tinygrad_dl.compiler.native.memory import Arena
 from tinygrad_dl.compiler.program import Instruction, Program, Value
 from tinygrad_dl.primitive import Primitive
+
+
+class Dirty(Arena):
+    """As if another program had just written NaN everywhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken: list[Any] = []
+
+    def take(self, size: int) -> Any:
+        self.taken.append(super().take(size))
+        return self.taken[-1]
+
+    def soil(self) -> None:
+        for block in self.taken:
+            block[:] = 255
 
 
 class Writer:
@@ -56,10 +73,12 @@ def close(got: Any, want: Any, tolerance: float | None = None) -> None:
 
 def check(program: Program, arrays: list[Any], tolerance: float | None = None, parts: int | None = 1) -> Native:
     """Twice, since the second run finds the memory of the first. parts: 1 says that nothing was left to NumPy."""
-    native = build(program)
+    arena = Dirty()
+    native = build(program, arena)
     assert isinstance(native, Native)
     assert parts is None or len(native.parts) == parts
     for _ in range(2):
+        arena.soil()
         with np.errstate(all="ignore"):
             want = program.run([a.copy() for a in arrays])
         for got, expected in zip(native([a.copy() for a in arrays]), want, strict=True):
@@ -69,9 +88,11 @@ def check(program: Program, arrays: list[Any], tolerance: float | None = None, p
 
 def replay(program: Program, arrays: list[Any], times: int = 3) -> None:
     """Run again and again with the new states; states may be overwritten in one of two."""
-    native = build(program)
+    arena = Dirty()
+    native = build(program, arena)
     mine, theirs = [a.copy() for a in arrays], [a.copy() for a in arrays]
     for _ in range(times):
+        arena.soil()
         got, want = native(mine), program.run(theirs)
         for a, b in zip(got, want, strict=True):
             close(a, b)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable
+from functools import partial
 
 from ..graph import Array
 from .program import Program
@@ -23,7 +24,9 @@ def native_wanted() -> bool:
 
 
 def builder(name: str) -> Callable[[Program], Run]:
-    """What builds programs. Raises ValueError for another name, ImportError where the package for it is missing."""
+    """What builds programs of which one runs at a time.
+
+    Raises ValueError for another name, ImportError where the package for it is missing."""
     if name not in NAMES:
         raise ValueError(f"compile: expected backend to be one of {', '.join(map(repr, NAMES))}, got {name!r}")
     if name == "auto":
@@ -32,8 +35,9 @@ def builder(name: str) -> Callable[[Program], Run]:
         if importlib.util.find_spec("llvmlite") is None:
             raise ImportError('compile: the native backend needs llvmlite; pip install "tinygrad-dl[native]"')
         from .native.backend import build  # an import of 0.05 s that only this needs
+        from .native.memory import Arena
 
-        return build
+        return partial(build, arena=Arena())
     if name == "numpy":
         from .numpy_backend import build as build_numpy
 

@@ -93,9 +93,8 @@ class Compiled:
                     try:
                         if recorded.runs < self.verify:
                             return verified(recorded, plain, lambda: self._eager(tree, plain))
-                        result = recorded(plain)
-                        self._latest = recorded
-                        return result
+                        self._turn_to(recorded)
+                        return recorded(plain)
                     except Changed:
                         broken = "an option, a dtype or a gradient changed"
                 reason = broken
@@ -106,6 +105,9 @@ class Compiled:
         return self.function(*args, **kwargs)
 
     def _record(self, key: Any, tree: Any, arrays: list[Any], why: str) -> Any:
+        self._turn_to(None)
+        for recorded in self._recorded:
+            recorded.forget()  # the state gets other arrays
         guards = Guards(Reach(self.function, _objects(bound(self.function, tree))))
         tape = Tape([tensor for tensor, _ in guards.reach.tensors], guards.reach.arrays)
         handles = []
@@ -133,11 +135,17 @@ class Compiled:
         left = tape.left_behind()
         del tape, result, found, plain
         recorded.unrepeatable = any(thing() is not None for thing in left)
-        self._latest = None if recorded.unrepeatable else recorded
+        self._turn_to(None if recorded.unrepeatable else recorded)
         self._programs[key] = [*_repeatable(self._programs.get(key, [])), recorded]
         self._recorded = [*_repeatable(self._recorded), recorded]
         self._forget_idle()
         return given
+
+    def _turn_to(self, recorded: Recorded | None) -> None:
+        """Another program is the latest one."""
+        if self._latest is not None and self._latest is not recorded:
+            self._latest.rest()
+        self._latest = recorded
 
     def _forget_idle(self) -> None:
         """Forget the first of too many programs that never ran again."""
@@ -174,6 +182,7 @@ class Compiled:
             self._programs.clear()
             self._recorded.clear()
             self._latest, self._forgotten = None, 0
+            self._build = builder(self.backend)
 
 
 def _backend(run: Any) -> str:

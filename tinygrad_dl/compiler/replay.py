@@ -92,7 +92,7 @@ class Recorded:
 
     def _take(self) -> None:
         """Take the state as it is; tensors that will be written over get memory that nobody else sees."""
-        self._forget()
+        self.forget()
         elsewhere = any(table.get(name) is not tensor for table, name, tensor in self.slots)
         if self.actions.moved() or elsewhere:
             self._resolve()
@@ -110,7 +110,7 @@ class Recorded:
             self.held.update(map(id, arrays))
         self.alone[:] = map(getrefcount, self.owned)
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """What is known of the state is not so any more."""
         self.known[:], self.owned[:] = [None] * len(self.read), [None] * len(self.written)
         for i, _ in (*self.read, *self.written):
@@ -118,11 +118,18 @@ class Recorded:
         self.arrays = [*self.arrays]  # another list: a backend knows the one before
         self.held.clear()
 
+    def rest(self) -> None:
+        """Other programs run now: let go of arrays that nobody may need any more."""
+        for i, _ in self.arguments:
+            self.arrays[i] = None
+        if hasattr(self.run, "rest"):
+            self.run.rest()
+
     def failed(self) -> None:
         """A run has ended in the middle: its gradients are nothing, and the next one looks at everything."""
         for _, tensor in self.gradients:
             tensor._grad = None
-        self._forget()
+        self.forget()
 
     def holds(self, array: Array) -> int:
         """How many references to an array of state this keeps between runs."""

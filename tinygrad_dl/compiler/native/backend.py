@@ -25,6 +25,7 @@ from .calling import Written
 from .checked import is_checked, write_checked
 from .codegen import write_kernel
 from .driver import Tables
+from .memory import Arena
 from .moving import write_moves
 from .operations import can_lower
 from .places import Places
@@ -44,9 +45,11 @@ def _lowers(step: Instruction) -> bool:
 
 
 class Native(Calls):
-    """A program that has been compiled, and what was thought out for it."""
+    """A program that has been compiled, and what was thought out for it.
 
-    def __init__(self, program: Program) -> None:
+    arena: memory that it shares with programs that never run at the same time."""
+
+    def __init__(self, program: Program, arena: Arena | None = None) -> None:
         self.threads = pool.threads()
         with engine.Compilation() as compilation:  # begins with what is known, while the rest is thought out
             self.graph = trace_axes(program, _lowers)
@@ -66,7 +69,8 @@ class Native(Calls):
                 [share(group, self.graph, units, self.threads, sharing) for group in steps]
                 for sharing in (COARSE, FINE)
             )
-            self.places.place([self.rounds, fine], written)
+            meanwhile = not all(map(is_native, self.plan.order))  # Python runs in between, and maybe those programs
+            self.places.place([self.rounds, fine], written, Arena() if arena is None or meanwhile else arena)
             addresses = compilation.addresses([entry, *code.values()])
         code_at = dict(zip(code, addresses[1:], strict=True))
         table = ctypes.addressof(self.places.table)
@@ -155,10 +159,11 @@ def _is_native(each: Round) -> bool:
     return all(is_native(task.step) for task in each.tasks)
 
 
-def build(program: Program) -> Callable[[list[Array]], list[Array]]:
+def build(program: Program, arena: Arena | None = None) -> Callable[[list[Array]], list[Array]]:
     """The program as machine code, with the contract of `Program.run`.
 
     Outputs in `program.updates` may be written into the memory of the input that they replace; all others are
-    arrays of their own. Two threads must not run it at once. A program with empty arrays runs as NumPy."""
+    arrays of their own. Two threads must not run it at once, nor another program with the same arena. A program with
+    empty arrays runs as NumPy."""
     values = [*program.inputs, *(v for step in program.body for v in step.outputs)]
-    return Native(program) if all(v.size for v in values) else build_numpy(program)
+    return Native(program, arena) if all(v.size for v in values) else build_numpy(program)

@@ -1,9 +1,14 @@
-"""`place`: where arrays that are needed for a part of a program's time lie in one block of memory."""
+"""`place`: where arrays that are needed for a part of a program's time lie in one block of memory. `Arena`: the block
+itself, which several programs may share."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
+
+import numpy as np
+
+from ...graph import Array
 
 ALIGNMENT = 64  # a cache line, and a vector register
 
@@ -59,3 +64,20 @@ def place(spans: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]:
         else:
             offsets[i] = block.take(size)
     return offsets, block.size
+
+
+class Arena:
+    """Memory of programs of which one runs at a time; nothing in it stays from one run to the next.
+
+    A block is the next power of two: so those that were too small are together as much as the last one, and what nobody
+    writes to is no memory yet."""
+
+    def __init__(self) -> None:
+        self._block: Array = np.empty(0, np.uint8)
+
+    def take(self, size: int) -> Array:
+        """So many bytes, from a cache line on, for a program."""
+        if size + ALIGNMENT > len(self._block):
+            self._block = np.empty(1 << (size + ALIGNMENT - 1).bit_length(), np.uint8)
+        start = -self._block.ctypes.data % ALIGNMENT
+        return self._block[start : start + size]

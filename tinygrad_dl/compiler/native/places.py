@@ -14,7 +14,7 @@ from ...graph import Array
 from ..axes import Graph, Node, root
 from ..program import Program
 from .calling import Written
-from .memory import ALIGNMENT, aligned, place
+from .memory import Arena, aligned, place
 from .plan import Plan, Step
 from .rounds import Round, Task
 
@@ -59,7 +59,7 @@ class Places:
         self.early = [(i, node) for i, node in self.copied if node.kind == "input"]
         self.copied = [(i, node) for i, node in self.copied if node.kind != "input"]
 
-    def place(self, ways: Sequence[Sequence[Round]], written: Mapping[Step, Written]) -> None:
+    def place(self, ways: Sequence[Sequence[Round]], written: Mapping[Step, Written], arena: Arena) -> None:
         """Find memory for all that is not an argument of each call, what tasks compute in passing included.
 
         ways: to share out the same groups of steps, of which each call takes one."""
@@ -78,18 +78,16 @@ class Places:
         for number, node in enumerate(kept, count):
             self.slots[node] = number
         scratch, length = self._place_scratch([*chain(*ways)], written, count + len(kept))
-        block = np.empty(size + length + ALIGNMENT, np.uint8)
-        start = -block.ctypes.data % ALIGNMENT
-        self.arena = block[start : start + size + length]
+        block = arena.take(size + length)
         for node, offset in zip(kept, offsets, strict=True):
-            self.fixed[node] = self.arena[offset : offset + self._bytes(node)].view(node.dtype)
+            self.fixed[node] = block[offset : offset + self._bytes(node)].view(node.dtype)
         for node, array in graph.constants.items():
             self.fixed[node] = np.ascontiguousarray(array).reshape(-1)
         self.table = (ctypes.c_size_t * (count + len(kept) + len(scratch)))()
         for node, array in self.fixed.items():
             self.table[self.slots[node]] = array.ctypes.data
         for slot, offset in enumerate(scratch, count + len(kept)):
-            self.table[slot] = self.arena.ctypes.data + size + offset
+            self.table[slot] = block.ctypes.data + size + offset
 
     def _place_scratch(
         self, found: Sequence[Round], written: Mapping[Step, Written], first: int

@@ -24,6 +24,7 @@ from . import pool
 from .places import Places
 
 BROUGHT = 2**15  # bytes of an input at most that is copied to where it is read
+KEPT = 2**18  # bytes of outputs at most whose memory is kept while other programs run: new arrays take 15 µs
 
 _NOTHING: Array = np.empty(0)
 _LIST = [np.empty(0)]  # how many refer to an array in a list differs between Python's versions
@@ -58,7 +59,8 @@ class Calls:
         self.program, self.places, self.parts, self.table = program, places, parts, places.table
         values = program.outputs
         self.seen = [0] * len(program.inputs)  # the identities of the arrays that the table points at
-        self.given: list[Array] | None = None  # by the latest call, if what it held was used as it is
+        self.used = False  # by the latest call, what it was given as it is?
+        self.given: list[Array] | None = None  # by the latest call of those that come with the same list again, if so
         self.lives: list[Any] = [None] * len(self.seen)  # weak references to them, which clear the identity
         self.brought: dict[int, Array] = {}  # inputs that are copied, and where to
         self.before: dict[int, Any] = {}  # what came in their place the last time
@@ -83,15 +85,14 @@ class Calls:
         if len(arrays) != len(self.seen):
             self.program.check(arrays)
         identities = [*map(id, arrays)]
-        given, self.given = arrays, None
+        self.used, self.given = False, None
         for j, own in self.brought.items():
             identities[j] = 0
             if arrays[j].shape != own.shape or arrays[j].dtype != own.dtype:
                 self.program.check(arrays)
         if identities != self.seen:
             arrays = self._admit(arrays, identities)
-        if identities == self.seen:
-            self.given = given
+        self.used = identities == self.seen
         return (self._run or self._written())(self, arrays)
 
     def write(self, text: Straight, moving: list[int]) -> None:
@@ -103,7 +104,7 @@ class Calls:
         pointed = sorted(set(moving) - set(self.brought))
         other = "".join(f" or id(arrays[{j}]) != {seen}[{j}]" for j in pointed)
         with text.block(f"if {own}.given is not arrays{other}:"):
-            text.lines.append(f"outputs = {own}(arrays)")
+            text.lines += [f"outputs = {own}(arrays)", f"{own}.given = arrays if {own}.used else None"]
         with text.block("else:"):
             self._write(text, own, named=False)
 
@@ -175,6 +176,12 @@ class Calls:
                     address = array.__array_interface__["data"][0]
                 self.spare[n] = self.new[n], self.table[slot]
                 self.new[n], self.table[slot] = array, address
+
+    def rest(self) -> None:
+        """Let go of outputs that nobody has any more: other programs run before the next call."""
+        if sum(array.nbytes for array in (*self.new, *(array for array, _ in self.spare))) > KEPT:
+            self.new[:] = [_NOTHING] * len(self.new)
+            self.spare[:] = [(_NOTHING, 0)] * len(self.spare)
 
     def copy(self, i: int, node: Node, memory: list[Array]) -> Array:
         return self.places.memory(node, memory).copy().reshape(self.program.outputs[i].shape)

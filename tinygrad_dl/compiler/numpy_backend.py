@@ -13,7 +13,6 @@ import linecache
 import weakref
 from collections.abc import Callable, Iterator
 from traceback import walk_tb
-from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from .numpy_places import Places
 from .numpy_text import Writer, allocation
 from .program import Instruction, Program, Value, names_of
 
+KEPT = 2**18  # bytes of buffers at most that are kept while other programs run
 _HELD = 4096  # bytes, from which an array that is not in a buffer is let go after its last use
 _RESERVED = {*dir(builtins), *keyword.kwlist, "np", "step", "base64", "zlib", "math", "functools"}
 _numbers = itertools.count(1)
@@ -42,23 +42,45 @@ def build(program: Program) -> Callable[[list[Array]], list[Array]]:
     """The program as a function of its inputs, compiled from its `source`. What it returns owns its memory.
 
     An input that an output replaces may be overwritten by it. Errors name the operation and the user's line."""
-    translation = _Translation(program)
-    file, text = f"<compiled step {next(_numbers)}>", translation.text
-    linecache.cache[file] = len(text), None, text.splitlines(True), file
-    names: dict[str, Any] = {"__name__": file, **translation.definitions.given}
-    exec(compile(text, file, "exec"), names)
-    step, shapes, dtypes = names["step"], [v.shape for v in program.inputs], [v.dtype for v in program.inputs]
+    return _Run(program)
 
-    def run(arrays: list[Array]) -> list[Array]:
-        if [a.shape for a in arrays] != shapes or [a.dtype for a in arrays] != dtypes:
-            program.check(arrays)
+
+class _Run:
+    def __init__(self, program: Program) -> None:
+        self.program, translation = program, _Translation(program)
+        file, text = f"<compiled step {next(_numbers)}>", translation.text
+        linecache.cache[file] = len(text), None, text.splitlines(True), file
+        self.names: dict[str, Any] = {"__name__": file, **translation.definitions.given}
+        exec(compile(text, file, "exec"), self.names)
+        self.step, self.steps = self.names["step"], translation.steps
+        self.buffers, self.large = translation.places.allocations, translation.places.plan.peak > KEPT
+        self.rests = False
+        self.shapes, self.dtypes = [v.shape for v in program.inputs], [v.dtype for v in program.inputs]
+        weakref.finalize(self, linecache.cache.pop, file, None)
+
+    def __call__(self, arrays: list[Array]) -> list[Array]:
+        if [a.shape for a in arrays] != self.shapes or [a.dtype for a in arrays] != self.dtypes:
+            self.program.check(arrays)
+        if self.rests:
+            exec("\n".join(self.buffers), self.names)
+            self.rests = False
         try:
-            return list(step(*arrays))
+            return list(self.step(*arrays))
         except Exception as error:
-            raise translation.explained(error, step.__code__) from error
+            raise self._explained(error) from error
 
-    weakref.finalize(run, linecache.cache.pop, file, None)
-    return run
+    def rest(self) -> None:
+        """Let go of large buffers: other programs run before the next call."""
+        if self.large and not self.rests:
+            self.rests = True
+            for line in self.buffers:
+                del self.names[line.partition(" = ")[0]]
+
+    def _explained(self, error: Exception) -> Exception:
+        """The error with the instruction in which it arose."""
+        numbers = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code is self.step.__code__]
+        step = self.steps.get(numbers[0]) if numbers else None
+        return error if step is None else explain(error, step.op.name, step.args, step.static, step.path, step.line)
 
 
 def _own(y: Any, *others: Any) -> Any:
@@ -76,12 +98,6 @@ class _Translation:
         self.definitions = Definitions(taken)
         self.steps: dict[int, Instruction] = {}
         self.text = self._file()
-
-    def explained(self, error: Exception, code: CodeType) -> Exception:
-        """The error with the instruction in which it arose."""
-        numbers = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code is code]
-        step = self.steps.get(numbers[0]) if numbers else None
-        return error if step is None else explain(error, step.op.name, step.args, step.static, step.path, step.line)
 
     def _file(self) -> str:
         constants, body, result = list(self._constants()), list(self._body()), list(self._result())

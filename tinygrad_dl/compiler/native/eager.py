@@ -115,6 +115,9 @@ class Pair:
             self.work[key] = _NEVER
             _refused(self.op.name, error)
             return None
+        for others in [*self.kernels.values()]:
+            if others is not made:
+                others.rest()
         while len(self.kernels) > SIGNATURES:
             del self.kernels[next(iter(self.kernels))]
         return made

@@ -120,6 +120,13 @@ class Kernels:
             found = run([sources[i] for i in reads])
         return [None if i is None else found[i] for i in writes]
 
+    def rest(self) -> None:
+        """Let go of large outputs of earlier calls: other shapes have come."""
+        with self.lock:
+            for run in (self.run, *(run for run, _, _ in self.backwards.values())):
+                if hasattr(run, "rest"):
+                    run.rest()
+
     def _backward(self, arrays: Sequence[Any], needs: Any, given: Any) -> tuple[Run, list[int], list[int | None]]:
         """A program, which of arguments, kept arrays and gradients it reads, and which result each gradient is."""
         recording = Recording(self.op, arrays, self.static, needs, given)

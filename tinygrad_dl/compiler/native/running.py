@@ -59,8 +59,8 @@ class Calls:
         self.program, self.places, self.parts, self.table = program, places, parts, places.table
         values = program.outputs
         self.seen = [0] * len(program.inputs)  # the identities of the arrays that the table points at
-        self.used = False  # by the latest call, what it was given as it is?
-        self.given: list[Array] | None = None  # by the latest call of those that come with the same list again, if so
+        self.used = False  # did the latest call use its arrays as they are?
+        self.given: list[Array] | None = None  # its list, if so, where calls come with the same list again
         self.lives: list[Any] = [None] * len(self.seen)  # weak references to them, which clear the identity
         self.brought: dict[int, Array] = {}  # inputs that are copied, and where to
         self.before: dict[int, Any] = {}  # what came in their place the last time

@@ -5,28 +5,18 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from programs import training_step
 
 import tinygrad_dl as tg
 from tinygrad_dl import nn, optim
 
-F = nn.functional
 WIDTH = 256  # so that gradients are large enough to be let go
 
 
 def step_of(compiled, dtype):
     tg.seed(0)
     model = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Tanh(), nn.BatchNorm1d(WIDTH), nn.Linear(WIDTH, 10)).astype(dtype)
-    optimizer = optim.Adam(model.parameters(), lr=1e-3)
-
-    @compiled
-    def step(x, y):
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return model, step
+    return model, compiled(training_step(model, optim.Adam(model.parameters(), lr=1e-3)))
 
 
 def batch(n, dtype):

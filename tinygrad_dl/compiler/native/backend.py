@@ -69,8 +69,9 @@ class Native(Calls):
                 [share(group, self.graph, units, self.threads, sharing) for group in steps]
                 for sharing in (COARSE, FINE)
             )
-            meanwhile = not all(map(is_native, self.plan.order))  # Python runs in between, and maybe those programs
-            self.places.place([self.rounds, fine], written, Arena() if arena is None or meanwhile else arena)
+            if arena is None or not all(map(is_native, self.plan.order)):
+                arena = Arena()  # where Python runs in between, it may run one of those programs
+            self.places.place([self.rounds, fine], written, arena)
             addresses = compilation.addresses([entry, *code.values()])
         code_at = dict(zip(code, addresses[1:], strict=True))
         table = ctypes.addressof(self.places.table)

@@ -260,3 +260,24 @@ def test_arrays_that_get_the_identity_of_earlier_ones():
 
     assert values(f(ones())) == values(f(ones())) == [191, 191, 191]
     assert len(places) < 20
+
+
+def test_the_block_lives_as_long_as_a_program_that_only_computes_in_passing_there(monkeypatch):
+    memory = pytest.importorskip("tinygrad_dl.compiler.native.memory")
+    pytest.importorskip("llvmlite")
+    blocks, take = [], memory.Arena.take
+
+    def noted(arena, size):
+        found = take(arena, size)
+        blocks.append((weakref.ref(arena._block), size))
+        return found
+
+    monkeypatch.setattr(memory.Arena, "take", noted)
+    f = tg.compile(lambda x: nn.functional.softmax(x, axis=0), backend="native")
+    arrays = [np.full(shape, 0.5, np.float32) for shape in ((64, 64), (500, 400), (900, 700))]
+    for x in arrays:
+        f(x)
+    assert len(blocks) == len(arrays)
+    assert all(size and block() is not None for block, size in blocks)
+    for x in arrays:
+        assert np.allclose(f(x), 1 / len(x))

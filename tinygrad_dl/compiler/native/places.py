@@ -23,7 +23,8 @@ SMALL = 1024  # bytes of outputs: copies of so few cost less than to look whethe
 
 class Places:
     """slots: by node, its place in the table of pointers, which comes before any code runs. fixed: memory that stays,
-    constants and what lies in the block. pointers: the slots of each task.
+    constants and what lies in the block. block: all memory of this program in its arena, which has to live as long as
+    the table, in which there are only addresses. pointers: the slots of each task.
 
     Of outputs: fresh, those that are new arrays; written_over, those that are an input's array; copied, those that are
     copies of other memory; early, copies of inputs, taken before anything is written over."""
@@ -78,7 +79,7 @@ class Places:
         for number, node in enumerate(kept, count):
             self.slots[node] = number
         scratch, length = self._place_scratch([*chain(*ways)], written, count + len(kept))
-        block = arena.take(size + length)
+        self.block = block = arena.take(size + length)
         for node, offset in zip(kept, offsets, strict=True):
             self.fixed[node] = block[offset : offset + self._bytes(node)].view(node.dtype)
         for node, array in graph.constants.items():

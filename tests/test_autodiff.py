@@ -74,6 +74,12 @@ def test_retain_grad_keeps_a_results_gradient(x):
     assert h.grad.tolist() == [4, 8, 12]
 
 
+def test_a_gradient_has_its_tensors_dtype():
+    p = tg.tensor(np.ones(2, np.float32), requires_grad=True)
+    p.grad = tg.tensor(np.ones(2, np.float64))
+    assert p.grad.dtype == np.float32
+
+
 def test_create_graph_gives_higher_orders(x):
     (x**4).sum().backward(create_graph=True)
     first = x.grad

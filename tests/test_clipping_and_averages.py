@@ -32,6 +32,13 @@ def test_clipping_by_value(quadratic):
     assert quadratic.grad.tolist() == [0.5, -0.2]
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_no_number_is_the_largest(order):
+    ps = [tg.tensor([0.0], requires_grad=True) for _ in range(2)][::order]
+    ps[0].grad, ps[1].grad = [math.nan], [3.0]
+    assert math.isnan(optim.clip_grad_value(ps, 1.0))
+
+
 def test_a_norm_that_is_not_finite_changes_nothing(quadratic):
     quadratic.grad = [math.nan, 1.0]
     with pytest.raises(RuntimeError, match="nan"):

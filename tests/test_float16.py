@@ -38,6 +38,18 @@ def test_cross_entropy_over_many_rows():
     assert loss.item() == pytest.approx(np.log(10), rel=1e-3)
 
 
+@pytest.mark.parametrize("options", [{"weight": np.ones(10)}, {"label_smoothing": 0.1}], ids=str)
+def test_weighted_cross_entropy_over_many_rows(options):
+    logits = tg.tensor(np.zeros((N, 10), np.float16), requires_grad=True)
+    loss = nn.functional.cross_entropy(logits, np.zeros(N, int), **options)
+    loss.backward()
+    assert loss.dtype == logits.grad.dtype == np.float16
+    assert loss.item() == pytest.approx(np.log(10), rel=1e-3)
+    assert logits.grad[0, 0].item() == pytest.approx(
+        (0.1 - (0.91 if "label_smoothing" in options else 1)) / N, rel=1e-2
+    )
+
+
 @pytest.mark.parametrize("backend", ["interpreter", "numpy", "native"])
 def test_what_is_only_broadcast_in_a_compiled_function(backend):
     f = tg.compile(lambda x: np.broadcast_to(x, (3, *x.shape)), backend=backend)

@@ -86,6 +86,10 @@ def test_a_rate_may_be_a_numpy_number_but_not_a_truth_value():
     p = nn.Parameter(np.ones(2, np.float32))
     optimizer = optim.Adam([p], lr=np.float64(0.1))
     assert type(optimizer.param_groups[0]["lr"]) is float
+    optimizer.param_groups[0]["lr"] = np.float64(0.1)  # as np.cos leaves it: a step of float32 must not become float64
+    p.grad = np.ones(2)
+    optimizer.step()
+    assert type(optimizer.param_groups[0]["lr"]) is float
     with pytest.raises(ValueError, match="expected lr to be a finite number"):
         optim.Adam([p], lr=True)
 

@@ -8,7 +8,7 @@ from op_table_nn import plain_words
 from scipy import stats
 
 import tinygrad_dl as tg
-from tinygrad_dl import random
+from tinygrad_dl import nn, random
 
 
 def test_bits_give_the_known_answers():
@@ -96,6 +96,14 @@ def test_sources_have_shape_dtype_and_range():
     assert set(b.tolist()) == {0.0, 1.0}
     assert stats.binomtest(int(b.sum().item()), 10_000, 0.25).pvalue > 1e-3
     assert sorted(random.permutation(20, rng=1).tolist()) == list(range(20))
+
+
+@pytest.mark.parametrize("draw", [random.uniform, lambda a, b, n, t: nn.init.uniform_(tg.tensor(np.zeros(n, t)), a, b)])
+def test_the_upper_end_is_not_drawn(draw):
+    """One of 4,096 numbers below 1 is 1 when it is rounded to half precision."""
+    with random.scope(0):
+        values = draw(0, 1, 100_000, np.float16).numpy()
+    assert values.max() == np.nextafter(np.float16(1), np.float16(0))
 
 
 def test_scope_is_a_blocks_own():

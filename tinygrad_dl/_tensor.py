@@ -124,6 +124,8 @@ class Tensor(Conversions):
             value = value if isinstance(value, Tensor) else Tensor(value, self.dtype)
             if value.shape != self.shape:
                 raise ValueError(f"grad: expected shape {self.shape}, got {value.shape}")
+            if value.dtype != self.dtype:
+                value = value.astype(self.dtype)
         if (tape := taping()) is not None:
             tape.write_grad(self)
         self._grad = value

@@ -86,7 +86,10 @@ def uniform(
     another rng."""
     if not low <= high:
         raise ValueError(f"uniform: expected low <= high, got {low} and {high}")
-    return wrap(np.asarray(generator(rng).uniform(low, high, shape)).astype(dtype))
+    drawn = np.asarray(generator(rng).uniform(low, high, shape)).astype(dtype)
+    if drawn.dtype.kind == "f" and low < high:  # one of 30 million rounds up to `high` in float32
+        np.minimum(drawn, np.nextafter(drawn.dtype.type(high), drawn.dtype.type(low)), out=drawn)
+    return wrap(drawn)
 
 
 @_source

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .._tensor import Tensor
-from ..random import Source, generator
+from ..random import Source, generator, uniform
 
 T = TypeVar("T", bound=Tensor)
 
@@ -66,9 +66,7 @@ def normal_(tensor: T, mean: float = 0.0, std: float = 1.0, rng: Source = None) 
 
 def uniform_(tensor: T, low: float = 0.0, high: float = 1.0, rng: Source = None) -> T:
     """Uniformly distributed values from [low, high)."""
-    if not low <= high:
-        raise ValueError(f"uniform_: expected low <= high, got {low} and {high}")
-    return tensor.assign(generator(rng).uniform(low, high, tensor.shape))
+    return tensor.assign(uniform(low, high, tensor.shape, tensor.dtype, rng))
 
 
 def xavier_normal_(tensor: T, gain: float = 1.0, rng: Source = None) -> T:

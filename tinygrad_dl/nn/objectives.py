@@ -131,7 +131,13 @@ def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -1
     axis = _class_axis(input)
     picked = np.take_along_axis(input, np.expand_dims(labels, axis), axis).squeeze(axis)
     losses = np.where(kept, -picked * factor, 0)
-    return losses.sum() / factor.sum() if reduction == "mean" else _reduce(losses, reduction)
+    return _weighted_mean(losses, factor) if reduction == "mean" else _reduce(losses, reduction)
+
+
+def _weighted_mean(losses: Any, factor: Any) -> Any:
+    if losses.dtype == np.float16:  # which ends at 65504
+        return _weighted_mean(losses.astype(np.float32), factor.astype(np.float32)).astype(np.float16)
+    return losses.sum() / factor.sum()
 
 
 def _class_weight(weight: Any, x: Any) -> Any:
@@ -232,7 +238,7 @@ def _even_cross_entropy(log_p: Any, target: Any, weight: Any, ignore_index: int,
     _, kept, factor = _weigh(log_p, target, weight, ignore_index)
     weighted = log_p if weight is None else log_p * _along(weight, log_p)
     losses = np.where(kept, -weighted.mean(axis=_class_axis(log_p)), 0)
-    return losses.sum() / factor.sum() if reduction == "mean" else _reduce(losses, reduction)
+    return _weighted_mean(losses, factor) if reduction == "mean" else _reduce(losses, reduction)
 
 
 def _along(weight: Any, x: Any) -> Any:

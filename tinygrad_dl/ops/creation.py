@@ -62,7 +62,8 @@ def empty_like(a: Array, dtype: Any = None, *, shape: Shape | None = None) -> An
 @answers()
 def linspace(start: Array, stop: Array, num: int = 50, endpoint: bool = True) -> Tensor:
     """`num` evenly spaced numbers from `start` to `stop`, along a new first axis."""
+    start, stop = (x if isinstance(x, int | float) else asarray(x) for x in (start, stop))
     span = subtract(stop, start)
     weight = np.arange(num, dtype=span.dtype if span.dtype.kind == "f" else float)
     weight = (weight / max(num - endpoint, 1)).reshape((num,) + (1,) * span.ndim)
-    return asarray(start) * (1 - weight) + asarray(stop) * weight
+    return start * (1 - weight) + stop * weight

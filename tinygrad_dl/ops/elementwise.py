@@ -33,6 +33,8 @@ def _zero(g: Any, *_: Any) -> Any:
 def _to_base(g: Any, _y: Any, a: Any, b: Any) -> Any:
     if isinstance(b, int | float):  # stays a Python number, or float32 would become float64
         return g * (b * a ** (b - 1)) if b else np.zeros_like(g)
+    if b.dtype.kind == "u":  # 0 - 1 would be the largest number
+        b = _floating(b, g.dtype)
     constant = np.equal(b, 0) & ~np.greater(np.abs(a), np.finfo(g.dtype).tiny)  # where 0 * a ** -1 is no number
     return g * np.where(constant, 0, b * a ** np.where(constant, 1, b - 1))
 
@@ -40,11 +42,18 @@ def _to_base(g: Any, _y: Any, a: Any, b: Any) -> Any:
 def _to_exponent(g: Any, y: Any, a: Any, b: Any) -> Any:
     if isinstance(a, int | float):
         a = y.dtype.type(a)
+    a = _floating(a, y.dtype)  # the logarithm of int8 has 11 bits
     constant = np.equal(a, 0) & np.greater_equal(b, 0)
     return g * (y * np.log(np.where(constant, 1, a)))
 
 
-def _squared_radius(a: Any, b: Any) -> Any:
+def _floating(x: Any, dtype: np.dtype[Any]) -> Any:
+    """An array as it is, or integers as floating numbers."""
+    return x if np.result_type(x).kind == "f" else x * dtype.type(1)
+
+
+def _squared_radius(g: Any, a: Any, b: Any) -> Any:
+    a, b = _floating(a, g.dtype), _floating(b, g.dtype)
     r2 = a * a + b * b
     return np.where(np.equal(r2, 0), 1, r2)
 
@@ -101,8 +110,8 @@ arccos = _ufunc(np.arccos, lambda g, _y, x: -g / np.sqrt((1 - x) * (1 + x)), not
 arctan = _ufunc(np.arctan, lambda g, _y, x: g / (1 + x * x))
 arctan2 = _ufunc(
     np.arctan2,
-    lambda g, _y, a, b: g * b / _squared_radius(a, b),
-    lambda g, _y, a, b: -g * a / _squared_radius(a, b),
+    lambda g, _y, a, b: g * b / _squared_radius(g, a, b),
+    lambda g, _y, a, b: -g * a / _squared_radius(g, a, b),
     note="Gradient 0 at the origin.",
 )
 hypot = _ufunc(

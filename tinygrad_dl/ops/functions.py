@@ -47,6 +47,10 @@ def polyval(p: Array, x: Array) -> Tensor:
 def vander(x: Array, N: int | None = None, increasing: bool = False) -> Tensor:
     """The powers of each element of a vector in a row: x^(N-1) to 1, or 1 to x^(N-1)."""
     x = asarray(x)
+    if x.ndim != 1:
+        raise ValueError(f"vander: expected a vector, got shape {x.shape}")
+    if x.dtype.kind != "f":
+        x = x.astype(np.promote_types(x.dtype, np.int64))
     exponents = np.arange(x.shape[0] if N is None else N, dtype=x.dtype)
     return power(reshape(x, shape=(-1, 1)), exponents if increasing else exponents[::-1])
 
@@ -56,11 +60,14 @@ def interp(x: Array, xp: Array, fp: Array, left: Array = None, right: Array = No
     """The polygon through the points (xp, fp), at x; xp increases. left, right: outside, default the end values.
 
     At a point the gradient is that of the piece to its right."""
-    x, xp, fp = asarray(x), asarray(xp), asarray(fp)
+    x = asarray(x)
+    xp, fp = (t if t.dtype.kind == "f" else t.astype(np.float64) for t in map(asarray, (xp, fp)))
     i = clip(searchsorted(xp, x, "right") - 1, 0, max(xp.shape[0] - 2, 0))
     x0, y0 = getitem(xp, i), getitem(fp, i)
-    run, rise = getitem(xp, i + 1) - x0, getitem(fp, i + 1) - y0
-    inside = y0 + (x - x0) * (rise / run)
+    inside = y0
+    if xp.shape[0] > 1:
+        run, rise = getitem(xp, i + 1) - x0, getitem(fp, i + 1) - y0
+        inside = y0 + (x - x0) * (rise / run)
     left = getitem(fp, 0) if left is None else left
     right = getitem(fp, -1) if right is None else right
     return where(less(x, getitem(xp, 0)), left, where(greater(x, getitem(xp, -1)), right, inside))

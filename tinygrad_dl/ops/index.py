@@ -119,7 +119,7 @@ def setitem(x: Array, index: Any, value: Array) -> Tensor:
 def take(a: Array, indices: Array, axis: int | None = None) -> Tensor:
     """Elements or slices by integer index; of the flat array without an axis."""
     indices = asarray(indices)
-    if indices.dtype == np.bool_:  # numbers here, no mask
+    if indices.dtype == np.bool_ or not indices.size:  # numbers here, no mask; [] has no dtype of its own
         indices = indices.astype(np.intp)
     if axis is None:
         return getitem(ravel(a), indices)
@@ -155,7 +155,7 @@ def extract(condition: Array, arr: Array) -> Tensor:
 def delete(arr: Array, obj: Any, axis: int | None = None) -> Tensor:
     """Without some elements or slices along an axis, or of the flat array. obj: integers, booleans or a slice."""
     n = arr.size if axis is None else arr.shape[axis]
-    return take(arr, np.delete(np.arange(n), obj if isinstance(obj, slice) else np.asarray(obj)), axis)
+    return take(arr, np.delete(np.arange(n), obj if isinstance(obj, slice | list) else np.asarray(obj)), axis)
 
 
 @without_gradient()

@@ -91,12 +91,18 @@ def slogdet(a: Array) -> SlogdetResult:
     return SlogdetResult(_sign_of_det(a), _logabsdet(a))
 
 
+def _floating(x: Array) -> Tensor:
+    """As NumPy has it: norms of integers are of their values as float64."""
+    x = asarray(x)
+    return x if x.dtype.kind == "f" else x.astype(np.float64)
+
+
 @answers("linalg.vector_norm")
 def vector_norm(x: Array, *, axis: Axis = None, keepdims: bool = False, ord: float = 2) -> Tensor:
     """(Σ|x|^ord)^(1/ord) over axes, the largest or smallest |x| for ord = ±inf, the number of nonzeros for 0.
 
     At elements that are 0, and at the zero vector, the gradient is 0; ties for ±inf share it."""
-    x = asarray(x)
+    x = _floating(x)
     if ord == 2:
         return root(sum(square(x), axis=axis, keepdims=keepdims))
     size = absolute(x)
@@ -104,10 +110,10 @@ def vector_norm(x: Array, *, axis: Axis = None, keepdims: bool = False, ord: flo
         return (max if ord > 0 else min)(size, axis=axis, keepdims=keepdims)
     if ord == 0:
         return sum(not_equal(x, 0), axis=axis, keepdims=keepdims).astype(x.dtype)
-    zero = equal(x, 0) & (ord > 0)
-    total = sum(where(zero, 0, power(where(zero, 1, size), ord)), axis=axis, keepdims=keepdims)
+    zero, limit = equal(x, 0), 0 if ord > 0 else np.inf  # what 0^ord and 0^(1/ord) are
+    total = sum(where(zero, limit, power(where(zero, 1, size), ord)), axis=axis, keepdims=keepdims)
     nothing = equal(total, 0)
-    return where(nothing, 0, power(where(nothing, 1, total), 1 / ord))
+    return where(nothing, limit, power(where(nothing, 1, total), 1 / ord))
 
 
 @answers("linalg.matrix_norm")
@@ -117,7 +123,7 @@ def matrix_norm(x: Array, *, keepdims: bool = False, ord: float | str = "fro") -
         return vector_norm(x, axis=(-2, -1), keepdims=keepdims)
     if ord not in (1, -1, np.inf, -np.inf):
         raise ValueError(f"matrix_norm: expected ord 'fro', 1, -1, inf or -inf, got {ord!r}")
-    sums = sum(absolute(x), axis=-2 if ord in (1, -1) else -1, keepdims=True)
+    sums = sum(absolute(_floating(x)), axis=-2 if ord in (1, -1) else -1, keepdims=True)
     return (max if ord in (1, np.inf) else min)(sums, axis=(-2, -1), keepdims=keepdims)
 
 

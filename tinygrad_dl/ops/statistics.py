@@ -51,6 +51,8 @@ def average(a: Array, axis: int | None = None, weights: Array = None, *, keepdim
         if axis is None or weights.shape != (a.shape[axis],):
             raise ValueError(f"average: weights of shape {weights.shape} fit neither {a.shape} nor its axis {axis}")
         weights = reshape(weights, shape=(-1,) + (1,) * (a.ndim - 1 - axis % a.ndim))
+    if a.dtype.kind != "f":  # products of narrow integers wrap around
+        a = a.astype(np.result_type(a.dtype, weights.dtype, np.float64))
     total = sum(broadcast_to(weights, shape=a.shape), axis=axis, keepdims=keepdims)
     return sum(a * weights, axis=axis, keepdims=keepdims) / total
 

@@ -72,7 +72,7 @@ def clip_grad_value(params: Iterable[Tensor] | Tensor, value: float) -> Any:
             for p in ready:
                 p.grad = np.clip(p.grad, -value, value)
         return functools.reduce(np.maximum, peaks) if peaks else Tensor(0.0)
-    largest = max((float(np.max(np.abs(p.grad.data), initial=0)) for p in ready), default=0.0)
+    largest = float(np.max([np.max(np.abs(p.grad.data), initial=0) for p in ready], initial=0))
     for p in ready:
         p.grad = wrap(np.asarray(np.clip(p.grad.data, -value, value)))
     return largest

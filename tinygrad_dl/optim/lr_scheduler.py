@@ -45,7 +45,7 @@ class Schedule:
             if not (math.isfinite(rate) and rate >= 0):
                 raise ValueError(f"{type(self).__name__}: the learning rate would be {rate} at step {self.count}")
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
+            group["lr"] = float(rate)
 
     def step(self) -> None:
         """Advance to the next count."""

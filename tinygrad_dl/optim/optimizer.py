@@ -82,7 +82,7 @@ class Optimizer:
         if len({id(p) for p in before + tensors}) != len(before) + len(tensors):
             raise ValueError(f"{self._name}: a parameter is given twice")
         new = {**self.defaults, **group, "params": tensors}
-        new = {k: v.item() if isinstance(v, np.generic) else v for k, v in new.items()}  # NumPy's do not stay weak
+        new.update(_weak(new))
         self.check(new)
         self.param_groups.append(new)
 
@@ -111,6 +111,8 @@ class Optimizer:
         """Update every parameter that has a gradient and is not frozen.
 
         Raises RuntimeError if none has one, or if an option was switched on that needs state which was not kept."""
+        for group in self.param_groups:
+            group.update(_weak(group))
         ready = [
             (p, group)
             for group in self.param_groups
@@ -245,6 +247,11 @@ class Optimizer:
             options = ", ".join(f"{k}={v}" for k, v in group.items() if k not in ("params", "param_names"))
             lines.append(f"{len(group['params'])} parameters: {options}")
         return f"{self._name}({'; '.join(lines)})"
+
+
+def _weak(group: dict[str, Any]) -> dict[str, Any]:
+    """A group's NumPy numbers as Python's, which leave a step of float32 one of float32."""
+    return {option: value.item() for option, value in group.items() if isinstance(value, np.generic)}
 
 
 def zeros(p: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ def record(f, arrays):
     tape, inputs = Tape(), [a.view() for a in arrays]
     for i, a in enumerate(inputs):
         tape.feed(a, Argument(i))
-    with written_to(tape):
-        results = [y for y in f(*map(wrap, inputs)) if isinstance(y, tg.Tensor)]
+    found = written_to(tape, lambda: f(*map(wrap, inputs)))
+    results = [y for y in found if isinstance(y, tg.Tensor)]
     return tape.program(results)[0], [y.data for y in results]
 
 

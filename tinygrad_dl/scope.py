@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import _GeneratorContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, ParamSpec
+from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
 import numpy as np
 
@@ -50,8 +50,7 @@ class Scope:
 
 _SCOPE: ContextVar[Scope] = ContextVar("tinygrad_dl.scope", default=Scope())
 current = _SCOPE.get
-enter = _SCOPE.set
-leave = _SCOPE.reset
+enter = _SCOPE.set  # inside of a `try` that enters the scope before again: Ctrl-C may come as soon as it is done
 
 _STAND_INS: ContextVar[bool] = ContextVar("tinygrad_dl.stand_ins", default=False)
 stand_ins = _STAND_INS.get  # do a module's tensors stand for others, as in `functional_call`?
@@ -60,28 +59,34 @@ stand_ins = _STAND_INS.get  # do a module's tensors stand for others, as in `fun
 @contextmanager
 def standing_in() -> Iterator[None]:
     """Run a block in which they do."""
-    token = _STAND_INS.set(True)
+    before = _STAND_INS.get()
     try:
+        _STAND_INS.set(True)
         yield
     finally:
-        _STAND_INS.reset(token)
+        _STAND_INS.set(before)
 
 
 _WATCH: ContextVar[Any] = ContextVar("tinygrad_dl.watch", default=None)  # apart: a watch leaves it at every operation
 watch_by = _WATCH.set
-watch_no_more = _WATCH.reset
 
 
 P = ParamSpec("P")
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _refuse_later(function: Any) -> None:
+    if runs_later(function):
+        raise TypeError(
+            f"{function.__name__}: expected a function that runs when it is called, got a generator or coroutine, "
+            "whose body runs after the decorator has left; open the `with` block inside of it"
+        )
 
 
 class _Block(_GeneratorContextManager[None]):
     def __call__(self, function: Any) -> Any:
-        if runs_later(function):
-            raise TypeError(
-                f"{function.__name__}: expected a function that runs when it is called, got a generator or coroutine, "
-                "whose body runs after the decorator has left; open the `with` block inside of it"
-            )
+        _refuse_later(function)
         return super().__call__(function)
 
 
@@ -101,14 +106,34 @@ def block(function: Callable[P, Iterator[None]]) -> Callable[P, _GeneratorContex
     return made
 
 
-@block
-def within(**changes: Any) -> Iterator[None]:
-    """Run a block under the current scope with some fields changed."""
-    token = enter(replace(current(), **changes))
-    try:
-        yield
-    finally:
-        leave(token)
+class within:
+    """A block, or a function, under the current scope with some fields changed."""
+
+    def __init__(self, **changes: Any) -> None:
+        self._changes = changes
+        self._before: list[Scope] = []  # of the blocks that it is open in
+
+    def __enter__(self) -> None:
+        self._before.append(current())
+        try:
+            enter(replace(self._before[-1], **self._changes))
+        except BaseException:
+            enter(self._before[-1])
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        enter(self._before[-1])
+        self._before.pop()
+
+    def __call__(self, function: F) -> F:
+        _refuse_later(function)
+
+        @functools.wraps(function)
+        def inside(*args: Any, **kwargs: Any) -> Any:
+            with within(**self._changes):
+                return function(*args, **kwargs)
+
+        return cast(F, inside)
 
 
 changes = 0  # of attributes of modules and of `requires_grad`: who has seen the same number need not look again
@@ -136,39 +161,43 @@ def observer() -> Any:
     return _WATCH.get() if tape is None else tape
 
 
-@contextmanager
-def written_to(tape: Any) -> Iterator[None]:
-    """Run a block whose operations are written to a tape."""
+def written_to(tape: Any, run: Callable[[], T], **changes: Any) -> T:
+    """What `run()` gives; its operations are written to a tape, under a scope with some fields changed.
+
+    Whatever Ctrl-C leaves open in there is closed: at the end of a `with` block it may come before `__exit__` begins,
+    but not before a `finally` does."""
     global observers
-    token = enter(replace(current(), tape=tape, compiling=True))
+    before = current()
     observers += 1
     try:
-        yield
+        enter(replace(before, tape=tape, compiling=True, **changes))
+        return run()
     finally:
         observers -= 1
-        leave(token)
+        enter(before)
 
 
 @contextmanager
 def watched_by(watch: Any) -> Iterator[None]:
     """Run a block whose operations and gradients a watch looks at; None: nobody does."""
     global observers
-    token = watch_by(watch)
+    before = _WATCH.get()
     observers += 1
     try:
+        watch_by(watch)
         yield
     finally:
         observers -= 1
-        watch_no_more(token)
+        watch_by(before)
 
 
-def no_grad() -> _GeneratorContextManager[None]:
+def no_grad() -> within:
     """Record no graph in a `with` block, or in a function with the decorator `@no_grad()`.
 
     Results computed there do not require grad. Per thread and per task."""
     return within(recording=False)
 
 
-def enable_grad() -> _GeneratorContextManager[None]:
+def enable_grad() -> within:
     """Record the graph again inside a `no_grad()` block or function; same forms as `no_grad`."""
     return within(recording=True)

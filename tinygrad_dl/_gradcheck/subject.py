@@ -96,9 +96,9 @@ class Subject:
         drawn = generator().bit_generator.state
         leaves = [(t, t._grad, _stamp(t)) for t in self.state]
         writeable = [data.flags.writeable for data in self.data]
-        for data in self.data:
-            data.flags.writeable = False
         try:
+            for data in self.data:
+                data.flags.writeable = False
             yield
         finally:
             for data, flag in zip(self.data, writeable, strict=True):

@@ -118,8 +118,7 @@ class Compiled:
             handles[-1].name = getattr(given, "name", None)
         before = [h.data for h in handles]
         args, kwargs = put_together(tree, handles)
-        with written_to(tape):
-            result = self.function(*args, **kwargs)
+        result = written_to(tape, lambda: self.function(*args, **kwargs))
         if any(h.data is not b for h, b in zip(handles, before, strict=True)):
             raise RuntimeError("compile: an argument was changed in place; give the result a name of its own")
         _refuse_rebinding(guards, tape)

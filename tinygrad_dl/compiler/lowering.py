@@ -21,7 +21,7 @@ from ..ops._arguments import count
 from ..ops.einsum import _einsum as EINSUM
 from ..primitive import Primitive, primitive
 from ..random import bits
-from ..scope import within, written_to
+from ..scope import written_to
 from .program import Instruction, Literal, Value
 from .tape import Tape
 
@@ -236,8 +236,8 @@ def lower(step: Instruction, constants: dict[Value, Any]) -> tuple[list[Instruct
         return None
     tape = Tape()
     args = [_stand_in(tape, a, constants) for a in step.args]
-    with written_to(tape), within(recording=False), np.errstate(all="ignore"):  # of zeros, see below
-        result = meaning(*args, **step.static)
+    with np.errstate(all="ignore"):  # of zeros, see below
+        result = written_to(tape, lambda: meaning(*args, **step.static), recording=False)
     if result is NotImplemented:
         return None
     value = tape.value(result)

@@ -52,7 +52,7 @@ def _once(tape: Tape, optimizer: Any, ready: Ready) -> None:
         kept = optimizer.state[p]
         kept["step"] += 1
         for t in kept.values():
-            if isinstance(t, Tensor) and id(t.data) not in tape.known:
+            if isinstance(t, Tensor) and tape.find(t.data) is None:
                 tape.constant(t.data)
         _rule(tape, optimizer, p, {**group, **optimizer.constants(kept, group)})
 

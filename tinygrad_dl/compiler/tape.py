@@ -6,9 +6,8 @@ What the function leaves behind (results, new values of state, gradients) is an 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from inspect import signature
 from typing import Any
 
@@ -23,7 +22,7 @@ from ..nn.state import is_state
 from ..ops import index as _index
 from ..ops.sort import _bincount, _unique
 from ..primitive import Primitive
-from ..scope import current, enter, leave, within
+from ..scope import current, within
 from .actions import Actions, Schedule
 from .feeds import Argument, Draw, Gradient, Slot, State
 from .optimizing import Ready, optimize
@@ -79,7 +78,7 @@ class Tape(Values):
 
     def call(self, op: Primitive, args: Sequence[Any], static: dict[str, Any]) -> Any:
         """Run an operation as ever, and write it down; of a fused one, what it means."""
-        args = [wrap(a) if isinstance(a, np.ndarray) and id(a) in self.known else a for a in args]
+        args = [wrap(a) if isinstance(a, np.ndarray) and self.find(a) is not None else a for a in args]
         if isinstance(op, Fused):
             bound, static = op._bind(tuple(args), static)
             with hidden(), within(recording=False, replaying=True):
@@ -100,7 +99,7 @@ class Tape(Values):
         inputs = tuple(self.value(a) for a in args)
         self._refuse_dynamic(op, args, static)
         for y in results:
-            if id(y.data) in self.known:
+            if self.find(y.data) is not None:
                 y.data = y.data.view()  # it gave back an argument
         values = tuple(self.hold(y.data, value_of(y.data)) for y in results)
         given = [v for v in inputs if isinstance(v, Value)]
@@ -113,7 +112,7 @@ class Tape(Values):
 
     def _strong(self, args: Sequence[Any]) -> Sequence[Any]:
         """Python's numbers are weak: beside an array they take its dtype."""
-        found = [self.known.get(id(a.data)) if isinstance(a, Handle) else None for a in args]
+        found = [self.find(a.data) if isinstance(a, Handle) else None for a in args]
         dtypes = [a.dtype for a, v in zip(args, found, strict=True) if hasattr(a, "dtype") and v not in self.weak]
         floating = [d for d in dtypes if d.kind == "f"]
         if not floating or not any(v in self.weak for v in found):
@@ -148,7 +147,7 @@ class Tape(Values):
 
     def refuse_reading(self, tensor: Handle, how: str) -> None:
         """Raise a RuntimeError if a value is taken out that later runs would not see."""
-        if id(tensor.data) not in self.known and not isinstance(tensor.node, Leaf):
+        if self.find(tensor.data) is None and not isinstance(tensor.node, Leaf):
             self.value(tensor)
         if self.computed(tensor.data):
             raise RuntimeError(
@@ -185,9 +184,9 @@ class Tape(Values):
         else:
             self.gradients[tensor] = True
             grad = tensor._grad
-            if self.owners.get(id(grad.data), tensor) is not tensor:
+            if self.owned_by_another(grad.data, tensor):
                 tensor._grad = grad = wrap(grad.data.copy(), grad.node)
-            if id(grad.data) not in self.known:
+            if self.find(grad.data) is None:
                 self.feed(grad.data, Gradient(tensor))
 
     def write_grad(self, tensor: Handle) -> None:
@@ -244,7 +243,7 @@ class Tape(Values):
         slots = {(id(s.tensor), s.name): i for i, (_, s) in enumerate(self.feeds) if isinstance(s, Slot)}
         updates: dict[int, int] = {}
         for tensor, before in self.written.items():
-            if self.known.get(id(tensor.data)) is before:
+            if self.find(tensor.data) is before:
                 continue
             slot = self.slots.get(tensor)  # type: ignore[call-overload]
             place = places.get(id(tensor)) if slot is None else slots[id(slot.tensor), slot.name]
@@ -269,11 +268,6 @@ class Tape(Values):
         return program, [s for _, s in self.feeds], sinks
 
 
-@contextmanager
-def hidden() -> Iterator[None]:
+def hidden() -> AbstractContextManager[None]:
     """Run a block whose operations are not written down."""
-    token = enter(replace(current(), tape=None))
-    try:
-        yield
-    finally:
-        leave(token)
+    return within(tape=None)

@@ -25,25 +25,29 @@ class Values:
     def __init__(self, reached: Iterable[Handle] = (), arrays: Iterable[Array] = ()) -> None:
         self.reached = {id(tensor.data): tensor for tensor in reached}
         self.arrays = {id(array): array for array in arrays}
-        self.known: dict[int, Value] = {}
-        self._alive: dict[int, weakref.ref[Array]] = {}  # whose end is noticed
+        self._known: dict[int, tuple[weakref.ref[Array], Value]] = {}  # by identity
         self.constants: dict[Value, Array] = {}
         self.feeds: list[tuple[Value, Any]] = []  # of the program's inputs, in order
         self.outside: set[Handle] = set()  # tensors that were there before
-        self.owners: dict[int, Handle] = {}  # whose value or gradient an array is, by its identity
+        self.owners: dict[int, Handle] = {}  # whose value or gradient a known array is, by its identity
         self.start = next_order()  # what is made later is made in the step
 
     def hold(self, array: Array, value: Value) -> Value:
         """Know an array as a value from now on."""
-        key, known, owners = id(array), self.known, self.owners
-
-        def forget(_: object) -> None:  # another array may get this identity
-            known.pop(key, None)
-            owners.pop(key, None)
-
-        self._alive[key] = weakref.ref(array, forget)
-        known[key] = value
+        if self.find(array) is None:
+            self.owners.pop(id(array), None)  # of one that is gone
+        self._known[id(array)] = weakref.ref(array), value
         return value
+
+    def find(self, array: Array) -> Value | None:
+        """What an array is known as. It may have the identity of one that is gone: callbacks at an array's end would
+        not do, since Ctrl-C ends one without a word."""
+        alive, value = self._known.get(id(array), (None, None))
+        return value if alive is not None and alive() is array else None
+
+    def owned_by_another(self, array: Array, tensor: Handle) -> bool:
+        """Is it known as the value or gradient of another tensor?"""
+        return self.find(array) is not None and self.owners.get(id(array), tensor) is not tensor
 
     def feed(self, array: Array, source: Any, name: str | None = None) -> Value:
         """Know an array as an input that later runs read from a source."""
@@ -66,12 +70,12 @@ class Values:
         if arg is None or type(arg) in (bool, int, float):
             return arg  # type: ignore[no-any-return]
         if isinstance(arg, Handle):
-            found = self.own_value(arg) if self._was_state(arg) else self.known.get(id(arg.data))
+            found = self.own_value(arg) if self._was_state(arg) else self.find(arg.data)
             if found is None:
                 self.outside.add(arg)
             return found or self.feed(arg.data, State(arg), arg.name)
         array = np.asarray(arg)
-        if id(array) not in self.known:
+        if self.find(array) is None:
             owner = self.reached.get(id(array))
             if owner is not None and owner.data is array:
                 return self.value(owner)
@@ -88,9 +92,9 @@ class Values:
     def own_value(self, tensor: Handle) -> Value | None:
         """What a tensor from outside is known as. Of two that hold one array, the second gets a copy: later runs may
         find them apart."""
-        if self.owners.get(id(tensor.data), tensor) is not tensor:
+        if self.owned_by_another(tensor.data, tensor):
             tensor.data = tensor.data.copy()
-        return self.known.get(id(tensor.data))
+        return self.find(tensor.data)
 
     def alias(self, tensor: Handle) -> Array:
         """Another array that is known as what the tensor is: for one that stands in for another tensor's."""
@@ -102,7 +106,7 @@ class Values:
 
     def computed(self, array: Array) -> bool:
         """May this array be another one at a later run?"""
-        value = self.known.get(id(array))
+        value = self.find(array)
         return value is not None and value not in self.constants
 
     def own(self, array: Array) -> Array:
@@ -115,4 +119,4 @@ class Values:
 
     def of_array(self, array: Array) -> Value:
         """What an array is known as; if it is not, a constant."""
-        return self.known.get(id(array)) or self.constant(array)
+        return self.find(array) or self.constant(array)

@@ -16,7 +16,7 @@ from .._source import user_line
 from ..compiler.program import Program, Value, execute
 from ..graph import Array, Handle, Leaf, Node
 from ..primitive import Primitive
-from ..scope import block, current, watch_by, watch_no_more, watched_by
+from ..scope import block, current, watch_by, watched_by
 from .failure import Failure
 from .history import Operation, Quantity, Recorded
 
@@ -46,11 +46,11 @@ class Watch:
 
     def call(self, op: Primitive, args: Sequence[Any], static: dict[str, Any]) -> Any:
         """Run an operation, and look at its results. Arrays without a Tensor are the caller's own affair."""
-        token = watch_by(None)
         try:
+            watch_by(None)
             result = op(*args, **static)
         finally:
-            watch_no_more(token)
+            watch_by(self)
         for number, y in enumerate(result if isinstance(result, tuple) else (result,)):
             if isinstance(y, Handle) and not finite(y.data):
                 self._value(op, args, static, y, number)

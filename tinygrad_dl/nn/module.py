@@ -16,7 +16,7 @@ from .. import scope as _scope
 from .._source import describe
 from .._tensor import Tensor
 from ..graph import Leaf
-from ..scope import Path, Scope, current, enter, leave, standing_in, taping
+from ..scope import Path, Scope, current, enter, standing_in, taping
 from . import state as _state
 from .state import Holder, Parameter, is_buffer, is_parameter, is_state, items, named_state, nearest, walk
 
@@ -37,11 +37,11 @@ class Module(Holder):
         if path is None or path.parent is not scope.path:
             path = self._path = Path(scope.path, _name_in(scope.module, self), type(self).__name__, ref(self))
         inherited = scope.generator, scope.sources, scope.tape, scope.compiling
-        token = enter(Scope(scope.recording, scope.replaying, self, path, *inherited))
         try:
+            enter(Scope(scope.recording, scope.replaying, self, path, *inherited))
             return self.forward(*args, **kwargs)
         finally:
-            leave(token)
+            enter(scope)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Only a Parameter, a Buffer or None replaces one: anything else would take it out of the state unseen."""

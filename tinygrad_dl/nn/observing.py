@@ -20,16 +20,16 @@ def observed(modules: Iterable[Module], see: Callable[[Module, Any, Any], Any]) 
 
     What `see` returns stands in for the output, unless it is None. Not for two threads on one model at once."""
     own = [(module, vars(module).get("forward")) for module in modules]
-    for module, _ in own:
-        module.forward = _seen(module, module.forward, see)
     try:
+        for module, _ in own:
+            module.forward = _seen(module, module.forward, see)
         yield
     finally:
         for module, forward in own:
-            if forward is None:
-                del module.forward
-            else:
+            if forward is not None:
                 module.forward = forward
+            elif "forward" in vars(module):
+                del module.forward
 
 
 def _seen(module: Module, forward: Callable[..., Any], see: Callable[[Module, Any, Any], Any]) -> Callable[..., Any]:

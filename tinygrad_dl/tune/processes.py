@@ -95,13 +95,13 @@ class _Member:
 def _one_thread() -> Iterator[None]:
     """Processes started in the block use one BLAS thread: workers share the processor among themselves."""
     before = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(dict.fromkeys(THREADS, "1"))
     try:
+        os.environ.update(dict.fromkeys(THREADS, "1"))
         yield
     finally:
         for name, value in before.items():
             if value is None:
-                del os.environ[name]
+                os.environ.pop(name, None)
             else:
                 os.environ[name] = value
 

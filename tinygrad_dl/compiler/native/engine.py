@@ -9,9 +9,9 @@ import glob
 import os
 import platform
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 import llvmlite  # type: ignore[import-untyped]
 import llvmlite.binding as llvm  # type: ignore[import-untyped]
@@ -20,6 +20,7 @@ import numpy as np
 from .calling import symbol, whole
 from .store import Store
 
+T = TypeVar("T")
 _ATTRIBUTES = 'attributes #0 = { nounwind "prefer-vector-width"="512" "min-legal-vector-width"="512" }\n'
 _X86 = platform.machine().lower() in ("x86_64", "amd64")
 CONTROLS = [f"declare void @llvm.x86.sse.{name}mxcsr(ptr)" for name in ("st", "ld")] if _X86 else []
@@ -80,8 +81,7 @@ class Compilation:
         if self._failed:
             raise self._failed[0]
         if self._code:
-            with _lock:
-                _load(self._code)
+            _apart(lambda: _load(self._code))
             self._code = []
         return [_addresses[symbol] for symbol in symbols]
 
@@ -89,7 +89,8 @@ class Compilation:
         for _ in self._helpers:
             self._queue.put(None)
         for helper in self._helpers:
-            helper.join()
+            if helper.is_alive():  # not if Ctrl-C came while it was started: it ends by itself
+                helper.join()
         self._helpers = []
 
     def _help(self) -> None:
@@ -101,15 +102,36 @@ class Compilation:
             self._failed.append(error)
 
 
+def _apart(work: Callable[[], T]) -> T:
+    """The result of work on another thread. Ctrl-C ends Python's main thread anywhere, also where it has just taken
+    llvmlite's lock; then nobody would ever get that again."""
+    found: list[T] = []
+    failed: list[Exception] = []
+
+    def do() -> None:
+        try:
+            found.append(work())
+        except Exception as error:
+            failed.append(error)
+
+    helper = threading.Thread(target=do, name="tinygrad_dl compiler")
+    helper.start()
+    helper.join()
+    if failed:
+        raise failed[0]
+    return found[0]
+
+
 def _load(code: Iterable[tuple[str, bytes]]) -> None:
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())  # which it frees
-    for _, part in code:
-        engine.add_object_file(llvm.ObjectFileRef.from_data(part))
-    engine.finalize_object()
-    for name, _ in code:
-        _addresses[name] = engine.get_function_address(name)
-        llvm.add_symbol(name, _addresses[name])
-    engine.detach()  # the code stays until the process ends; disposing of it then fails now and again
+    with _lock:
+        engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())  # which it frees
+        for _, part in code:
+            engine.add_object_file(llvm.ObjectFileRef.from_data(part))
+        engine.finalize_object()
+        for name, _ in code:
+            _addresses[name] = engine.get_function_address(name)
+            llvm.add_symbol(name, _addresses[name])
+        engine.detach()  # the code stays until the process ends; disposing of it then fails now and again
 
 
 def _object(symbol: str, text: str, machine: Any) -> bytes:
@@ -147,9 +169,13 @@ def _emit(machine: Any, module: Any) -> bytes:
 @functools.cache
 def _host() -> tuple[str, str, str]:
     """The triple, processor and features of this machine."""
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    return llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+
+    def ask() -> tuple[str, str, str]:
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        return llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+
+    return _apart(ask)
 
 
 def _machine() -> Any:
@@ -178,13 +204,14 @@ def product_symbol(dtype: str) -> str | None:
     return blas_symbol({"float32": "cblas_sgemm", "float64": "cblas_dgemm"}[dtype])
 
 
+@functools.cache
 def blas_symbol(name: str) -> str | None:
     """Of a function of OpenBLAS's, which texts may call, None without it."""
     symbol = _blas_name(name)
     address = blas_routine(name)
     if address is None:
         return None
-    llvm.add_symbol(symbol, address)
+    _apart(lambda: llvm.add_symbol(symbol, address))
     return symbol
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from ...autodiff import propagate
 from ...fused import Fused
 from ...graph import Array, Leaf, Node, wrap
-from ...scope import within, written_to
+from ...scope import written_to
 from ..backends import Run, builder
 from ..passes import simplify
 from ..program import Instruction, Program, Value
@@ -41,7 +41,8 @@ class Recording:
         for i, t in enumerate(tensors):
             if t is not None and needs[i] and t.data.dtype.kind == "f":
                 leaves[i] = t.node = Leaf(t)
-        with np.errstate(all="ignore"), within(recording=True, replaying=False), written_to(tape):
+
+        def record() -> tuple[Any, Any]:
             found = op.meaning(*tensors, **static)
             self.single = not isinstance(found, tuple)
             results = (found,) if self.single else found
@@ -49,7 +50,10 @@ class Recording:
             seeds = [(y, wrap(np.ones(y.shape, y.dtype))) for y in results]
             self.seeds = [tape.feed(g.data, None) for _, g in seeds]
             used = [(y.node, g) for i, (y, g) in enumerate(seeds) if y.node is not None and (given is None or given[i])]
-            gradients = propagate(used, wanted={leaf for leaf in leaves if leaf is not None}, stop=True)
+            return results, propagate(used, wanted={leaf for leaf in leaves if leaf is not None}, stop=True)
+
+        with np.errstate(all="ignore"):
+            results, gradients = written_to(tape, record, recording=True, replaying=False)
         self.outputs = [_value(tape, y) for y in results]
         self.gradients = [None if leaf not in gradients else _value(tape, gradients[leaf]) for leaf in leaves]
         self.body, self.constants = tape.body, tape.constants
@@ -78,7 +82,7 @@ class Recording:
 
 
 def _value(tape: Tape, tensor: Any) -> Value:
-    return tape.known.get(id(tensor.data)) or tape.constant(tensor.data)
+    return tape.find(tensor.data) or tape.constant(tensor.data)
 
 
 class Kernels:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import compress
-from operator import ne
+from operator import is_not
 from sys import getrefcount
 from typing import Any
 
@@ -27,6 +26,7 @@ BROUGHT = 2**15  # bytes of an input at most that is copied to where it is read
 KEPT = 2**18  # bytes of outputs at most whose memory is kept while other programs run: new arrays take 15 µs
 
 _NOTHING: Array = np.empty(0)
+_GONE: weakref.ref[Array] = weakref.ref(np.empty(0))  # to nothing
 _LIST = [np.empty(0)]  # how many refer to an array in a list differs between Python's versions
 _ALONE, _LISTED = next(map(getrefcount, _LIST)), getrefcount(_LIST[0])
 
@@ -58,10 +58,9 @@ class Calls:
     def __init__(self, program: Program, places: Places, parts: Sequence[Part]) -> None:
         self.program, self.places, self.parts, self.table = program, places, parts, places.table
         values = program.outputs
-        self.seen = [0] * len(program.inputs)  # the identities of the arrays that the table points at
+        self.seen = [_GONE] * len(program.inputs)  # of the arrays that the table points at: references that do not hold
         self.used = False  # did the latest call use its arrays as they are?
         self.given: list[Array] | None = None  # its list, if so, where calls come with the same list again
-        self.lives: list[Any] = [None] * len(self.seen)  # weak references to them, which clear the identity
         self.brought: dict[int, Array] = {}  # inputs that are copied, and where to
         self.before: dict[int, Any] = {}  # what came in their place the last time
         self.direct: dict[int, Any] = {}  # and what the table points at instead, since it has come again; or None
@@ -84,16 +83,14 @@ class Calls:
         """The program's outputs. Raises ValueError for arrays of other number, shape or dtype."""
         if len(arrays) != len(self.seen):
             self.program.check(arrays)
-        identities = [*map(id, arrays)]
         self.used, self.given = False, None
         for j, own in self.brought.items():
-            identities[j] = 0
             if arrays[j].shape != own.shape or arrays[j].dtype != own.dtype:
                 self.program.check(arrays)
-        if identities != self.seen:
-            arrays = self._admit(arrays, identities)
-        self.used = identities == self.seen
-        return (self._run or self._written())(self, arrays)
+        others = [j for j, array in enumerate(arrays) if self.seen[j]() is not array and j not in self.brought]
+        found = self._admit(arrays, others) if others else arrays
+        self.used = found is arrays
+        return (self._run or self._written())(self, found)
 
     def write(self, text: Straight, moving: list[int]) -> None:
         """Write out a call for `arrays`, in which only these places may hold other arrays than at the latest call, of
@@ -102,7 +99,7 @@ class Calls:
         self._bring(moving)
         own, seen = text.name(self), text.name(self.seen)
         pointed = sorted(set(moving) - set(self.brought))
-        other = "".join(f" or id(arrays[{j}]) != {seen}[{j}]" for j in pointed)
+        other = "".join(f" or {seen}[{j}]() is not arrays[{j}]" for j in pointed)
         with text.block(f"if {own}.given is not arrays{other}:"):
             text.lines += [f"outputs = {own}(arrays)", f"{own}.given = arrays if {own}.used else None"]
         with text.block("else:"):
@@ -116,7 +113,7 @@ class Calls:
             if value.ndim and value.nbytes <= BROUGHT:
                 own = np.empty(value.shape, value.dtype)
                 self.table[j] = own.__array_interface__["data"][0]
-                self.seen[j], self.lives[j] = 0, None
+                self.seen[j] = _GONE
                 self.brought[j], self.before[j], self.direct[j] = own, None, None
                 self._run = None
 
@@ -186,17 +183,18 @@ class Calls:
     def copy(self, i: int, node: Node, memory: list[Array]) -> Array:
         return self.places.memory(node, memory).copy().reshape(self.program.outputs[i].shape)
 
-    def _admit(self, arrays: list[Array], identities: list[int]) -> list[Array]:
-        """Point the table at new inputs: what is not contiguous, or shall be written and cannot be, is copied."""
-        found, seen = list(arrays), self.seen
-        for j in compress(range(len(seen)), map(ne, identities, seen)):
+    def _admit(self, arrays: list[Array], others: list[int]) -> list[Array]:
+        """Point the table at inputs that are other ones: what is not contiguous, or shall be written and cannot be, is
+        copied."""
+        found = list(arrays)
+        for j in others:
             array, (shape, dtype) = arrays[j], self.expected[j]
             if array.shape != shape or array.dtype != dtype:
                 self.program.check(arrays)
             flags = array.flags
             if not flags.carray if j in self.states else not (flags.c_contiguous and flags.aligned):
                 found[j] = array = np.array(array, order="C")
-            self.table[j] = array.__array_interface__["data"][0]
-            self.lives[j] = weakref.ref(array, lambda _, j=j: seen.__setitem__(j, 0))  # type: ignore[misc]
-            seen[j] = id(array)
-        return found
+            self.seen[j], address = _GONE, array.__array_interface__["data"][0]
+            self.table[j] = address
+            self.seen[j] = weakref.ref(array)
+        return found if any(map(is_not, found, arrays)) else arrays

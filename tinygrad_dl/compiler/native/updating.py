@@ -47,8 +47,8 @@ class Rule:
         model.param_groups = [{**group, "params": [small]}]
         model.state = {small: {k: _small(v) if isinstance(v, Tensor) else v for k, v in optimizer.state[p].items()}}
         tape = Tape()
-        with np.errstate(all="ignore"), written_to(tape):
-            tape.optimize(model, [(small, model.param_groups[0])])
+        with np.errstate(all="ignore"):
+            written_to(tape, lambda: tape.optimize(model, [(small, model.param_groups[0])]))
         recorded, sources, sinks = tape.program([])
         self.program = simplify(recorded)
         numbers = {id(a): i for action in tape.actions.numbers for i, a in enumerate(action.results)}  # type: ignore[union-attr]

@@ -77,7 +77,7 @@ def test_arrays_are_read_anew(backend, order):
     one = types.SimpleNamespace(scale=np.array(2.0), models=[nn.Identity()], weights=[np.ones(3)])
 
     def f(x):
-        return (x * mask * one.scale + one.weights[0])[rows], np.where(flags, x, -x)
+        return (x * mask * one.scale + one.weights[0])[rows], np.where(flags, x, -x), tg.tensor(mask) + x
 
     compiled = tg.compile(f, backend=backend)
     x = np.arange(6.0).reshape(2, 3)

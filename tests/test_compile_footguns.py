@@ -143,6 +143,37 @@ def test_shapes_that_depend_on_values_are_refused():
             tg.compile(f)(ones())
 
 
+@pytest.mark.parametrize(
+    "pick",
+    [
+        lambda x: x[~np.eye(4, dtype=bool)].reshape(4, 3),
+        lambda x: x[np.arange(4) % 3 > 0],
+        lambda x: x[:, np.array([True, False, True, True])],
+        lambda x: x[np.array([True, False, True, True]), 1],
+        lambda x: x[[True, False, True, True], np.array([2, 0, 1])],
+        lambda x: x[None, tg.tensor(np.tri(4, dtype=bool)), None],
+        lambda x: x[np.zeros(4, bool)],
+    ],
+)
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+def test_masks_that_follow_from_python_values_have_one_shape(pick, backend):
+    if backend == "native":
+        pytest.importorskip("llvmlite")
+    step = tg.value_and_grad(lambda x: (np.exp(pick(x)) ** 2).sum())
+    compiled = tg.compile(step, backend=backend)
+    for seed in range(3):
+        x = np.random.default_rng(seed).normal(size=(4, 4))
+        for found, expected in zip(compiled(x), step(x), strict=True):
+            np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-13)
+
+
+def test_masks_that_may_change_are_refused_with_another_way():
+    mask = np.array([True, False, True])
+    for f in (lambda x: x[mask], lambda x: x[tg.tensor(mask)]):
+        with pytest.raises(RuntimeError, match=r"index with np\.flatnonzero\(mask\), made outside"):
+            tg.compile(f)(ones())
+
+
 def test_a_result_of_another_shape_than_the_recorded_one_is_an_error():
     pytest.importorskip("llvmlite")
     count = tg.compile(lambda y: np.bincount(y, minlength=3), backend="native")

@@ -86,6 +86,9 @@ class Tape(Values):
             return op.meaning(*bound, **static)
         if self.weak:
             args = self._strong(args)
+        if op is _index._getitem:
+            index, arrays = _index.replaced(static["index"], args[1:], self._numbers)
+            args, static = [args[0], *arrays], {"index": index}
         with hidden():
             result = op(*args, **static)
         if not isinstance(result[0] if isinstance(result, tuple) else result, Handle):
@@ -121,20 +124,28 @@ class Tape(Values):
         pairs = zip(args, found, strict=True)
         return [ops.astype(a, dtype=dtype) if v in self.weak and a.dtype != dtype else a for a, v in pairs]
 
+    def _numbers(self, index: Any) -> Sequence[Any]:
+        """Of a mask that follows from Python values alone, the numbers of its elements; every other index as it is."""
+        self.value(index)
+        array = index.data if isinstance(index, Handle) else np.asarray(index)
+        fixed = array.dtype == np.bool_ and array.ndim and not self.computed(array)
+        return np.nonzero(array) if fixed else [index]
+
     def _refuse_dynamic(self, op: Primitive, args: Iterable[Any], static: dict[str, Any]) -> None:
         masks = op is _index._getitem and any(getattr(a, "dtype", float) == np.bool_ for a in list(args)[1:])
         counts = op is _bincount and not static.get("minlength")
         if op in DYNAMIC or masks or counts:
+            outside = "index with np.flatnonzero(mask), made outside" if masks else "do this outside"
             raise RuntimeError(
                 f"compile: the shape of {op.name}'s result depends on values, at {describe_line(user_line())}\n"
-                "  a compiled step has one shape for each array; use np.where, or do this outside"
+                f"  a compiled step has one shape for each array; use np.where, or {outside}"
             )
 
     def fresh(self, data: Any, dtype: Any, convert: Callable[[Any, Any], Array]) -> Array:
-        """The array of a new Tensor: a copy of what the program computes, else a constant."""
-        if isinstance(data, Handle):
+        """The array of a new Tensor: a copy of what the program computes or reads, else a constant."""
+        if isinstance(data, Handle) or id(data) in self.arrays:
             self.value(data)
-            plain = wrap(data.data)
+            plain = wrap(data.data if isinstance(data, Handle) else data)
             return ops.copy(plain).data if dtype is None else ops.astype(plain, dtype=dtype).data
         if isinstance(data, list | tuple) and any(isinstance(d, Handle) for d in data):
             for d in data:

@@ -7,6 +7,7 @@ integers, slices, `...` and None are static.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,6 +99,20 @@ def _parse(index: Any) -> tuple[tuple[Any, ...], list[Any]]:
         template.append(ARRAY)
         arrays.append(array)
     return tuple(template), arrays
+
+
+def replaced(
+    index: tuple[Any, ...], arrays: Iterable[Any], by: Callable[[Any], Sequence[Any]]
+) -> tuple[tuple[Any, ...], list[Any]]:
+    """A template and its arrays, each of them replaced by some."""
+    template: list[Any] = []
+    found: list[Any] = []
+    rest = iter(arrays)
+    for i in index:
+        given = by(next(rest)) if i is ARRAY else ()
+        template += [ARRAY] * len(given) if i is ARRAY else [i]
+        found += given
+    return tuple(template), found
 
 
 def getitem(x: Array, index: Any) -> Tensor:

@@ -205,6 +205,7 @@ def test_bad_states_are_named_and_change_nothing(path):
         ({"a": {True: 3}}, r"as key of state\['a'\], got True"),
         ([np.ones(2)], r"expected a dict of arrays by name, got list; write \{'name': value\}"),
         (tg.tensor([1.0]), "expected a dict of arrays by name, got ndarray"),
+        (tg.nn.Identity(), r"expected a dict of arrays by name, got Identity; write its state_dict\(\)"),
     ]:
         with pytest.raises(TypeError, match="save: .*" + message):
             save(path, state)

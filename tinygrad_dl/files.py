@@ -102,7 +102,8 @@ def _encode(value: Any, path: tuple[str | int, ...], arrays: dict[str, Array]) -
     if isinstance(value, Tensor):
         value = value.data
     if not path and not isinstance(value, Mapping):
-        raise TypeError(f"save: expected a dict of arrays by name, got {type(value).__name__}; write {{'name': value}}")
+        instead = "its state_dict()" if hasattr(value, "state_dict") else "{'name': value}"
+        raise TypeError(f"save: expected a dict of arrays by name, got {type(value).__name__}; write {instead}")
     if isinstance(value, Mapping):
         return {"dict": [[_key(k, path), _encode(v, (*path, k), arrays)] for k, v in value.items()]}
     if isinstance(value, list | tuple):

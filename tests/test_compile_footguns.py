@@ -341,3 +341,20 @@ def test_a_gradient_is_not_lost_because_the_first_call_asked_for_none():
     with tg.no_grad():
         assert float(f(w)) == 5
     assert len(f.programs) == 1
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_data_that_numpy_alone_computes_is_refused(read):
+    """As weights are clipped elsewhere; the recorded values would stay."""
+    weight = nn.Parameter(ones())
+
+    @tg.compile
+    def step(x):
+        loss = (x * weight).sum() if read else x.sum()
+        weight.data = np.clip(weight.data, -0.1, 0.1)
+        return loss.detach()
+
+    with pytest.raises(
+        RuntimeError, match=r"\.data of a float32 tensor of shape \(3,\) .* write tensor\.assign\(value\)"
+    ):
+        step(ones())

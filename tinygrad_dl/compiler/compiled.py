@@ -122,6 +122,7 @@ class Compiled:
         if any(h.data is not b for h, b in zip(handles, before, strict=True)):
             raise RuntimeError("compile: an argument was changed in place; give the result a name of its own")
         _refuse_rebinding(guards, tape)
+        _refuse_arrays(tape)
         found: list[Any] = []
         results = take_apart(result, found, tape.stays)
         _refuse_gradients(tree, found)
@@ -230,6 +231,16 @@ def _refuse_rebinding(guards: Guards, tape: Tape) -> None:
         after = table.get(name)
         if after is not before and isinstance(after, Handle) and not is_state(after) and tape.computed(after.data):
             raise RuntimeError(f"compile: {where} was bound to a new tensor in the step; write {where}.assign(value)")
+
+
+def _refuse_arrays(tape: Tape) -> None:
+    """A tensor whose array NumPy alone has computed would get the same one at later runs."""
+    for tensor in tape.replaced():
+        name = tensor.name or f"a {tensor.data.dtype} tensor of shape {tensor.data.shape}"
+        raise RuntimeError(
+            f"compile: .data of {name} was set to an array that NumPy alone computed, which later runs would not do; "
+            "write tensor.assign(value), with a value computed from tensors"
+        )
 
 
 def _refuse_hidden(results: Any, tape: Tape) -> None:

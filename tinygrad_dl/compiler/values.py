@@ -109,6 +109,11 @@ class Values:
         value = self.find(array)
         return value is not None and value not in self.constants
 
+    def replaced(self) -> list[Handle]:
+        """Tensors from outside whose array is another one than before, but none that the step computed."""
+        fresh = [tensor for key, tensor in self.reached.items() if id(tensor.data) != key]
+        return [tensor for tensor in (*fresh, *self.outside) if self.find(tensor.data) is None]
+
     def own(self, array: Array) -> Array:
         """A copy that nothing else refers to, known as the same value."""
         value = self.value(array)

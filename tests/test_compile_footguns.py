@@ -343,18 +343,39 @@ def test_a_gradient_is_not_lost_because_the_first_call_asked_for_none():
     assert len(f.programs) == 1
 
 
-@pytest.mark.parametrize("read", [True, False])
-def test_data_that_numpy_alone_computes_is_refused(read):
-    """As weights are clipped elsewhere; the recorded values would stay."""
-    weight = nn.Parameter(ones())
+def _clip(weight):
+    weight.data = np.clip(weight.data, -0.1, 0.1)
+
+
+def _descend(weight):
+    weight.data -= 0.1 * weight.grad.data
+
+
+def _clear(weight):
+    weight.data[:1] = 0
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda read, _: _clip(read),
+        lambda read, _: _descend(read),
+        lambda read, _: _clear(read),
+        lambda _, other: _clip(other),
+        lambda _, other: _clear(other),
+    ],
+)
+def test_data_that_numpy_alone_changes_is_refused(write):
+    """As it is done elsewhere. Here the recorded values would stay at later runs."""
+    read, other = (nn.Parameter(np.ones((3, 2), np.float32).T) for _ in range(2))  # not contiguous
 
     @tg.compile
     def step(x):
-        loss = (x * weight).sum() if read else x.sum()
-        weight.data = np.clip(weight.data, -0.1, 0.1)
-        return loss.detach()
+        read.grad = None
+        (read * x).sum().backward()
+        write(read, other)
 
     with pytest.raises(
-        RuntimeError, match=r"\.data of a float32 tensor of shape \(3,\) .* write tensor\.assign\(value\)"
+        RuntimeError, match=r"\.data of a float32 tensor of shape \(2, 3\).*write tensor\.assign\(value\)"
     ):
         step(ones())

@@ -234,12 +234,12 @@ def _refuse_rebinding(guards: Guards, tape: Tape) -> None:
 
 
 def _refuse_arrays(tape: Tape) -> None:
-    """A tensor whose array NumPy alone has computed would get the same one at later runs."""
-    for tensor in tape.replaced():
+    """What NumPy alone writes into a tensor, it would not write at later runs."""
+    for tensor in tape.changed_by_numpy():
         name = tensor.name or f"a {tensor.data.dtype} tensor of shape {tensor.data.shape}"
         raise RuntimeError(
-            f"compile: .data of {name} was set to an array that NumPy alone computed, which later runs would not do; "
-            "write tensor.assign(value), with a value computed from tensors"
+            f"compile: NumPy alone has changed .data of {name}, which later runs would not do; write "
+            "tensor.assign(value), with a value computed from tensors"
         )
 
 

@@ -94,7 +94,7 @@ def test_the_program_text_tells_why_a_value_has_no_gradient(code, reason, tmp_pa
         ("v[np.argmax(w)]", "getitem at user.py:1, in <module>: loss = v[np.argmax(w)] reads np.argmax(w), without"),
         ("v[:np.argmax(w)].sum()", "reads np.argmax(w), without gradient\n    an index has no derivative"),
         ("(v * w.sum().item()).sum()", "reads w.sum().item(), without gradient\n    `.item()` gives a plain number"),
-        ("np.clip(v, 0, max=w.sum().item()).sum()", "clip at user.py:1"),
+        ("v.clip(0, max=w.sum().item()).sum()", "clip at user.py:1"),
         ("tg.tensor((w**2).detach().numpy(), requires_grad=True).sum()", "has the values of (w ** 2).detach().numpy()"),
     ],
 )

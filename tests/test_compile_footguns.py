@@ -10,6 +10,7 @@ from programs import ones, values
 
 import tinygrad_dl as tg
 from tinygrad_dl import nn
+from tinygrad_dl.compiler.values import Values
 
 SCALE = 2.0
 
@@ -379,3 +380,16 @@ def test_data_that_numpy_alone_changes_is_refused(write):
         RuntimeError, match=r"\.data of a float32 tensor of shape \(2, 3\).*write tensor\.assign\(value\)"
     ):
         step(ones())
+
+
+def test_an_array_in_the_place_of_one_that_is_gone_is_not_taken_for_it():
+    """Batch norm that ran twice in a step was now and then refused: the third array had the first one's identity."""
+    tensor = tg.tensor([1.0, 2.0])
+    values, identity, others = Values([tensor]), id(tensor.data), []
+    tensor.data = np.zeros(2, np.float32)  # the first array is gone
+    while id(tensor.data) != identity and len(others) < 10_000:
+        others.append(tensor.data)
+        tensor.data = np.zeros(2, np.float32)
+    assert id(tensor.data) == identity
+    values.constant(tensor.data)
+    assert not list(values.changed_by_numpy())

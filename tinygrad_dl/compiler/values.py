@@ -29,7 +29,7 @@ class Values:
 
     def __init__(self, reached: Iterable[Handle] = (), arrays: Iterable[Array] = ()) -> None:
         self.reached = {id(tensor.data): tensor for tensor in reached}
-        self._checksums = {key: _checksum(tensor.data) for key, tensor in self.reached.items()}
+        self._before = {t: (weakref.ref(t.data), _checksum(t.data)) for t in self.reached.values()}
         self.arrays = {id(array): array for array in arrays}
         self._known: dict[int, tuple[weakref.ref[Array], Value]] = {}  # by identity
         self.constants: dict[Value, Array] = {}
@@ -117,8 +117,8 @@ class Values:
 
     def changed_by_numpy(self) -> Iterator[Handle]:
         """Tensors from outside whose array has other bytes than before, or is another one that no operation gave."""
-        for key, tensor in self.reached.items():
-            if _checksum(tensor.data) != self._checksums[key] if id(tensor.data) == key else self._unknown(tensor):
+        for tensor, (alive, checksum) in self._before.items():
+            if _checksum(tensor.data) != checksum if alive() is tensor.data else self._unknown(tensor):
                 yield tensor
         yield from filter(self._unknown, self.outside)
 

@@ -63,6 +63,13 @@ def test_keywords_that_only_numpy_has_are_named(call):
         call(tg.tensor([1.0, 2.0, 3.0]))
 
 
+def test_an_array_that_a_tensor_is_added_to_in_place_is_told_what_to_write():
+    array = np.ones(3)
+    with pytest.raises(TypeError, match=r"np\.add: out= is not supported on Tensors; use .* write array = array \+ t"):
+        array += tg.tensor([1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(array, np.ones(3))
+
+
 @pytest.mark.parametrize(
     "call",
     [

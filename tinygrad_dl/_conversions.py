@@ -143,8 +143,10 @@ def _check_keywords(op: Any, function: Any, kwargs: dict[str, Any]) -> None:
     for key in kwargs:
         if key not in _keywords(op) and key not in KEYWORDS:
             name = f"np.{function.__name__}" if isinstance(function, np.ufunc) else _full_name(function)
-            known = ", ".join(sorted(_keywords(op))) or "no keyword"
-            raise TypeError(f"{name}: {key}= is not supported on Tensors, only {known}; use the result")
+            known = ", ".join(sorted(_keywords(op)))
+            only = f", only {known}" if known else ""
+            in_place = "; in place of array += t write array = array + t" if key == "out" else ""
+            raise TypeError(f"{name}: {key}= is not supported on Tensors{only}; use the result{in_place}")
 
 
 @functools.cache

@@ -252,3 +252,20 @@ def test_softmax_along_nothing_to_any_order(f):
     x = tg.tensor(np.zeros((2, 0)), requires_grad=True)
     (g,) = tg.gradients(f(x).sum(), [x], create_graph=True)
     assert g.shape == (2, 0)
+
+
+@pytest.mark.parametrize("f", [np.sum, np.prod, np.max, np.cumsum, np.cumprod])
+def test_reductions_of_a_number_over_its_axis_0_have_gradients(f):
+    x = tg.tensor(3.0, requires_grad=True)
+    y = f(x, axis=0)
+    np.testing.assert_array_equal(y.detach().numpy(), f(np.array(3.0), axis=0))
+    y.sum().backward()
+    assert x.grad.item() == 1
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_differences_of_booleans_are_where_they_differ(n):
+    x = np.array([[True, False, True, True], [False, False, True, False]])
+    found, expected = np.diff(tg.tensor(x), n=n), np.diff(x, n=n)
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found.numpy(), expected)

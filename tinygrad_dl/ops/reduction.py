@@ -82,7 +82,7 @@ def _to_extreme(g: Any, y: Any, a: Any, axis: Axis = None, keepdims: bool = Fals
 
 def _to_factors(g: Any, _y: Any, a: Any, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Any:
     """The product of the other factors, without a division: of those before times those behind."""
-    axes = axes_of(axis, a.ndim)
+    axes = axes_of(axis if a.ndim else None, a.ndim)  # NumPy's reductions take axis 0 of a number, too
     front = np.moveaxis(a, axes, range(len(axes)))
     flat = front.reshape((count(a.shape, axes), *front.shape[len(axes) :]))
     one = np.ones_like(flat[:1])

@@ -12,6 +12,7 @@ from ._arguments import Array, answers, asarray, part
 from .elementwise import subtract
 from .index import getitem
 from .join import concatenate
+from .logic import not_equal
 from .reduction import sum
 from .shape import broadcast_to, ravel, reshape
 
@@ -99,7 +100,9 @@ def cumulative_prod(x: Array, *, axis: int | None = None, include_initial: bool 
 
 @answers()
 def diff(a: Array, n: int = 1, axis: int = -1, prepend: Array = None, append: Array = None) -> Tensor:
-    """Differences of neighbours along an axis, taken n times. prepend, append: joined to the axis first."""
+    """Differences of neighbours along an axis, taken n times; of booleans, whether they differ.
+
+    prepend, append: joined to the axis first."""
     if n < 0:
         raise ValueError(f"diff: expected n >= 0, got {n}")
     a = asarray(a)
@@ -108,8 +111,9 @@ def diff(a: Array, n: int = 1, axis: int = -1, prepend: Array = None, append: Ar
     ends = [e if e is None or np.ndim(e) else broadcast_to(e, shape=one) for e in (prepend, append)]
     parts = [e for e in (ends[0], a, ends[1]) if e is not None]
     result = concatenate(parts, axis) if len(parts) > 1 else a
+    between = not_equal if result.dtype == np.bool_ else subtract
     for _ in range(n):
-        result = subtract(getitem(result, part(axis, slice(1, None))), getitem(result, part(axis, slice(-1))))
+        result = between(getitem(result, part(axis, slice(1, None))), getitem(result, part(axis, slice(-1))))
     return result
 
 

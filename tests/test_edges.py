@@ -269,3 +269,47 @@ def test_differences_of_booleans_are_where_they_differ(n):
     found, expected = np.diff(tg.tensor(x), n=n), np.diff(x, n=n)
     assert found.dtype == expected.dtype
     np.testing.assert_array_equal(found.numpy(), expected)
+
+
+@pytest.mark.parametrize("mode", ["constant", "edge", "reflect"])
+@pytest.mark.parametrize("width", [{}, {0: 1}, {-1: (1, 2)}, {0: (0, 1), -2: 2}, {1: 2, 0: (1, 0)}])
+def test_pad_some_axes(width, mode):
+    """Where NumPy is older than 2.3 it knows no dictionaries, so the oracle is told the pairs."""
+    x = np.arange(6.0).reshape(2, 3)
+    pairs = [(0, 0), (0, 0)]
+    for axis, w in width.items():
+        pairs[axis] = w if isinstance(w, tuple) else (w, w)
+    np.testing.assert_array_equal(np.pad(tg.tensor(x), width, mode=mode).numpy(), np.pad(x, pairs, mode=mode))
+
+
+@pytest.mark.parametrize("mode", ["constant", "edge"])
+@pytest.mark.parametrize(
+    ("width", "error", "message"),
+    [
+        ((-1, 2), ValueError, r"expected widths >= 0, got \(-1, 2\)"),
+        ({0: -1}, ValueError, "expected widths >= 0"),
+        (1.5, TypeError, "expected integers as pad_width, got 1.5"),
+        (True, TypeError, "expected integers"),
+        ((1, 2, 3), ValueError, r"one pair per axis of 2, got \(1, 2, 3\)"),
+        ({2: 1}, ValueError, "axis 2 is out of bounds for array of dimension 2"),
+    ],
+)
+def test_pad_refuses(width, error, message, mode):
+    with pytest.raises(error, match=message):
+        np.pad(tg.tensor(np.ones((1, 1))), width, mode=mode)
+
+
+def test_resize_of_nothing_is_zeros():
+    x = tg.tensor(np.zeros((0, 2)), requires_grad=True)
+    y = np.resize(x, (2, 3))
+    np.testing.assert_array_equal(y.detach().numpy(), np.resize(np.zeros((0, 2)), (2, 3)))
+    y.sum().backward()
+    assert x.grad.shape == (0, 2)
+
+
+@pytest.mark.parametrize("axis", [None, 0])
+@pytest.mark.filterwarnings("ignore:Mean of empty slice", "ignore:invalid value")
+def test_median_of_nothing_is_nan(axis):
+    x = np.zeros((0, 3))
+    found = np.median(tg.tensor(x), axis=axis)
+    np.testing.assert_array_equal(found.numpy(), np.median(x, axis=axis))

@@ -90,7 +90,7 @@ def test_layouts(layout):
                 f, tg.tensor(view, requires_grad=True), lambda w, s=seed: s(w).copy("C")
             )
             np.testing.assert_allclose(y.data, expected.data, rtol=1e-14, err_msg=name)
-            np.testing.assert_allclose(g.data, slope.data, rtol=1e-13, atol=1e-15, err_msg=name)
+            np.testing.assert_allclose(g.data, slope.data, rtol=1e-13, atol=1e-14, err_msg=name)
 
 
 @pytest.mark.filterwarnings("ignore:(Mean|Degrees)")  # NumPy's, of nothing

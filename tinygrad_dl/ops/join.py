@@ -155,6 +155,22 @@ def _core(shape: tuple[int, ...], pad_width: Any) -> Any:
     return tuple(slice(before, before + n) for n, (before, _) in zip(shape, pad_width, strict=True))
 
 
+def _widths(pad_width: Any, ndim: int) -> tuple[tuple[int, int], ...]:
+    """(before, after) of each axis."""
+    pairs = np.zeros((ndim, 2), int)
+    for axis, width in pad_width.items() if isinstance(pad_width, dict) else [(..., pad_width)]:
+        place, found = (axis if axis is ... else normalize_axis_index(axis, ndim)), np.asarray(width)
+        if found.dtype.kind not in "iu":
+            raise TypeError(f"pad: expected integers as pad_width, got {width!r}")
+        try:
+            pairs[place] = found
+        except ValueError:
+            raise ValueError(f"pad: expected a number, a pair, or one pair per axis of {ndim}, got {width!r}") from None
+    if (pairs < 0).any():
+        raise ValueError(f"pad: expected widths >= 0, got {pad_width!r}")
+    return tuple((before, after) for before, after in pairs.tolist())
+
+
 _pad_zeros = primitive(_pad, lambda g, _y, _x, pad_width: g[_core(_x.shape, pad_width)], name="pad")
 
 
@@ -162,10 +178,10 @@ _pad_zeros = primitive(_pad, lambda g, _y, _x, pad_width: g[_core(_x.shape, pad_
 def pad(array: Array, pad_width: Any, mode: str = "constant", constant_values: Any = 0) -> Tensor:
     """Longer at both ends of each axis.
 
-    pad_width: a number, (before, after), or one such pair per axis.
+    pad_width: a number, (before, after), or one such pair per axis; {axis: one of these} leaves other axes as they are.
     mode: "constant" with `constant_values` (numbers, in the same form), "edge", "reflect", "symmetric" or "wrap".
     """
-    width = np.broadcast_to(pad_width, (array.ndim, 2)).tolist()
+    width = _widths(pad_width, array.ndim)
     if mode not in ("constant", "edge", "reflect", "symmetric", "wrap"):
         raise ValueError(f"pad: expected mode constant, edge, reflect, symmetric or wrap, got {mode!r}")
     if mode != "constant":
@@ -173,7 +189,7 @@ def pad(array: Array, pad_width: Any, mode: str = "constant", constant_values: A
             index = np.pad(np.arange(array.shape[axis]), pair, mode=mode)
             array = getitem(array, part(axis, index))
         return array
-    padded = _pad_zeros(array, pad_width=tuple(map(tuple, width)))
+    padded = _pad_zeros(array, pad_width=width)
     if not np.any(constant_values):
         return padded
     return padded + np.pad(np.zeros(array.shape, array.dtype), width, constant_values=constant_values)
@@ -216,9 +232,11 @@ def roll(a: Array, shift: int | Sequence[int], axis: int | Sequence[int] | None 
 
 @answers()
 def resize(a: Array, new_shape: Shape) -> Tensor:
-    """The flat elements, repeated or cut off to fill another shape."""
+    """The flat elements, repeated or cut off to fill another shape; of nothing, zeros."""
     a = ravel(a)
     shape = (new_shape,) if isinstance(new_shape, ONE) else tuple(new_shape)
     if any(n < 0 for n in shape):
         raise ValueError(f"resize: expected lengths >= 0, got {shape}")
+    if not a.size:
+        a = concatenate([a, np.zeros(1, a.dtype)])
     return getitem(a, np.arange(int(np.prod(shape))).reshape(shape) % a.size)

@@ -59,16 +59,17 @@ def average(a: Array, axis: int | None = None, weights: Array = None, *, keepdim
 
 @answers()
 def median(a: Array, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
-    """The middle element over axes, or the mean of the middle two; NaN if there is one.
+    """The middle element over axes, or the mean of the middle two; NaN if there is one, and of nothing.
 
     Of equal elements, those that a stable sort puts into the middle get the gradient."""
     a = asarray(a)
     ordered = sort(flatten_axes(a, axis))
     n = ordered.shape[-1]
     middle = mean(getitem(ordered, (..., slice((n - 1) // 2, n // 2 + 1))), axis=-1)
-    last = getitem(ordered, (..., -1))
-    result = where(isnan(last), last, middle)
-    return reshape(result, shape=kept(a.shape, axis)) if keepdims else result
+    if n:
+        last = getitem(ordered, (..., -1))
+        middle = where(isnan(last), last, middle)
+    return reshape(middle, shape=kept(a.shape, axis)) if keepdims else middle
 
 
 @answers()

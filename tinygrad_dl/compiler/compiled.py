@@ -20,6 +20,7 @@ from ..scope import runs_later, taping, written_to
 from .attributes import attributes
 from .backends import builder
 from .feeds import Argument, Changed
+from .frozen import Frozen
 from .guards import Guards
 from .naming import bound, name_values
 from .numpy_backend import source
@@ -116,13 +117,14 @@ class Compiled:
             tape.feed(array, Argument(number), getattr(given, "name", None))
             handles.append(wrap(array))
             handles[-1].name = getattr(given, "name", None)
-        before = [h.data for h in handles]
+        before, frozen = [h.data for h in handles], Frozen(guards.reach.generators)
         args, kwargs = put_together(tree, handles)
         result = written_to(tape, lambda: self.function(*args, **kwargs))
         if any(h.data is not b for h, b in zip(handles, before, strict=True)):
             raise RuntimeError("compile: an argument was changed in place; give the result a name of its own")
         _refuse_rebinding(guards, tape)
         _refuse_arrays(tape)
+        frozen.warn(getattr(self, "__name__", "a function"), tape.actions.draws)
         found: list[Any] = []
         results = take_apart(result, found, tape.stays)
         _refuse_gradients(tree, found)
@@ -277,11 +279,11 @@ def compile(f: Any = None, *, backend: str = "auto", verify: int = 0) -> Any:
     backend: "native" (needs the extra of that name), "numpy", "interpreter", or "auto", the first that is available.
     verify: so many of the first replays are compared with the function itself.
 
-    Returns a `Compiled`, which is called like f. It is recorded again when something that the recording depends on has
-    changed; see `docs/compile.md`. Of the programs that were never replayed the latest 32 are kept; a RuntimeWarning
-    says when there are more. Raises RuntimeError if f reads a tensor's value during recording, if a result depends on
-    an argument that requires grad, or if a verified replay differs; ValueError for an unknown backend; ImportError if
-    it is not installed.
+    Returns a `Compiled`, which is called like f. It is recorded again when something that the recording depends on
+    has changed; see `docs/compile.md`. Of the programs that were never replayed the latest 32 are kept. A
+    RuntimeWarning says when there are more, and when f draws random numbers past `tg.random`. Raises RuntimeError
+    if f reads a tensor's value during recording, if a result depends on an argument that requires grad, or if a
+    verified replay differs; ValueError for an unknown backend; ImportError if it is not installed.
     """
     if f is None:
         return functools.partial(compile, backend=backend, verify=verify)

@@ -76,6 +76,11 @@ class Draw:
         elif not first.ndim:
             self.single = np.empty_like(first.data)
 
+    @property
+    def generators(self) -> list[np.random.Generator]:
+        """Those that it is given."""
+        return [g for g in (*self.args, *self.kwargs.values()) if isinstance(g, np.random.Generator)]
+
     def write(self, text: Straight, place: str) -> None:
         """Write out a draw, and that it is in this place."""
         given = [*map(text.name, self.args), *(f"{key}={text.name(value)}" for key, value in self.kwargs.items())]

@@ -25,6 +25,7 @@ from .._tensor import Tensor
 from ..nn.module import Module
 from ..optim.optimizer import Optimizer
 from .attributes import Slots, defaults_of, slots_of, table_of
+from .frozen import SOURCES
 
 MISSING: Any = type("missing", (), {"__repr__": lambda self: "nothing"})()
 PLAIN = (bool, int, float, str, bytes, type(None), np.generic, np.dtype)
@@ -44,7 +45,7 @@ class Reach:
 
     entries: `(table, key, value, where)`; written: those that the code itself writes; cells, optimizers and tensors
     likewise. sizes: how many attributes modules have. collections: lists, dicts and others with copies. arrays:
-    NumPy's. modules: which tables are those of modules."""
+    NumPy's. generators: of random numbers, `(generator, where)`. modules: which tables are those of modules."""
 
     def __init__(self, function: Any, arguments: Iterable[tuple[str, Any]]) -> None:
         self.entries: list[tuple[Any, Any, Any, str]] = []
@@ -54,6 +55,7 @@ class Reach:
         self.optimizers: list[tuple[Optimizer, list[list[Tensor]]]] = []
         self.tensors: list[tuple[Tensor, bool]] = []
         self.arrays: list[Any] = []
+        self.generators: list[tuple[Any, str]] = []
         self.sizes: list[tuple[dict[str, Any], int, str]] = []
         self.modules: set[int] = set()
         self._named = {"forward"}  # which a module that is called calls
@@ -142,6 +144,8 @@ class Reach:
 
     def _place(self, value: Any, where: str, deep: int) -> None:
         """An object of any other class, a class or a Python module."""
+        if isinstance(value, SOURCES):
+            self.generators.append((value, where))
         if isinstance(value, ModuleType):
             if (getattr(value, "__file__", None) or _PACKAGE).startswith((*_INSTALLED, *_OWN, _PACKAGE)):
                 return
@@ -223,7 +227,7 @@ class Reach:
             else:
                 self._visit(value, name)
         for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
-            self._visit(value, code.co_name)
+            self._visit(value, f"a default of {code.co_name}")
         table = function.__globals__
         if code.co_filename.startswith(_OWN) and not code.co_filename.startswith(_INSTALLED):
             return

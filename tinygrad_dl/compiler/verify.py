@@ -25,12 +25,7 @@ class _Snapshot:
         tensors |= {id(t): t for t in (*recorded.cleared, *(t for _, _, t in recorded.added_to))}
         self.tensors = list(tensors.values())
         self.values = [(t.data.copy(), None if t._grad is None else t._grad.data.copy()) for t in self.tensors]
-        named = [
-            v
-            for d in recorded.actions.draws
-            for v in (*d.args, *d.kwargs.values())
-            if isinstance(v, np.random.Generator)
-        ]
+        named = [source for draw in recorded.actions.draws for source in draw.generators]
         self.generators = [(g, g.bit_generator.state) for g in (generator(), *named)]
         actions = recorded.actions.numbers
         tables = [a.optimizer.state[p] for a in actions if isinstance(a, Optimize) for p in a.members]

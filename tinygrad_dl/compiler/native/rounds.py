@@ -66,7 +66,7 @@ class Sharing:
 
 # Another core first has to fetch the data. How long that takes differs between machines: on one, sharing rounds of a
 # few microseconds makes the digits step a fifth quicker, on another slower. So both are tried (`trial.py`).
-COARSE, FINE = Sharing(30.0, 10.0, owned=False), Sharing(1.2, 0.3, owned=True)
+COARSE, FINE = Sharing(30.0, 10.0, owned=False), Sharing(0.6, 0.3, owned=True)
 
 
 def is_native(step: Step) -> bool:

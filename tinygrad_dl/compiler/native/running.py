@@ -27,8 +27,9 @@ KEPT = 2**18  # bytes of outputs at most whose memory is kept while other progra
 
 _NOTHING: Array = np.empty(0)
 _GONE: weakref.ref[Array] = weakref.ref(np.empty(0))  # to nothing
-_LIST = [np.empty(0)]  # how many refer to an array in a list differs between Python's versions
-_ALONE, _LISTED = next(map(getrefcount, _LIST)), getrefcount(_LIST[0])
+# What `map` finds of an array that only its list refers to. Of a variable or an argument, what is found depends on
+# whether it is lent, as Python does from 3.14 on.
+_ALONE = next(map(getrefcount, [np.empty(0)]))
 
 
 @dataclass(slots=True)
@@ -70,7 +71,8 @@ class Calls:
         self.blank = [_NOTHING] * len(places.graph.constants)
         self.made = [(places.slots[node], values[i].shape, values[i].dtype) for i, node in places.fresh]
         self.new: list[Array] = [_NOTHING] * len(self.made)  # of the last call, used again if nobody has them
-        self.spare: list[tuple[Array, int]] = [(_NOTHING, 0)] * len(self.made)  # of an earlier call, with addresses
+        self.spare: list[Array] = [_NOTHING] * len(self.made)  # of an earlier call
+        self.elsewhere = [0] * len(self.made)  # where spare arrays lie
         self.alone = [_ALONE] * len(self.made)
         self.passing = [n for n, (i, _) in enumerate(places.fresh) if i in program.updates]
         self.views = [(i, places.fixed[n].reshape(values[i].shape)) for i, n in places.copied if n in places.fixed]
@@ -165,20 +167,20 @@ class Calls:
 
     def renew(self) -> None:
         """Other memory for outputs that somebody still has: that of the call before, if it is free by now."""
+        new, spare = ([*map(getrefcount, arrays)] for arrays in (self.new, self.spare))
         for n, (slot, shape, dtype) in enumerate(self.made):
-            if getrefcount(self.new[n]) > _LISTED:
-                array, address = self.spare[n]
-                if getrefcount(array) > _LISTED + 1:
+            if new[n] > _ALONE:
+                if spare[n] > _ALONE:
                     array = np.empty(shape, dtype)
                     address = array.__array_interface__["data"][0]
-                self.spare[n] = self.new[n], self.table[slot]
-                self.new[n], self.table[slot] = array, address
+                    self.spare[n], self.elsewhere[n] = array, address
+                self.new[n], self.spare[n] = self.spare[n], self.new[n]
+                self.table[slot], self.elsewhere[n] = self.elsewhere[n], self.table[slot]
 
     def rest(self) -> None:
         """Let go of outputs that nobody has any more: other programs run before the next call."""
-        if sum(array.nbytes for array in (*self.new, *(array for array, _ in self.spare))) > KEPT:
-            self.new[:] = [_NOTHING] * len(self.new)
-            self.spare[:] = [(_NOTHING, 0)] * len(self.spare)
+        if sum(array.nbytes for array in (*self.new, *self.spare)) > KEPT:
+            self.new[:] = self.spare[:] = [_NOTHING] * len(self.new)
 
     def copy(self, i: int, node: Node, memory: list[Array]) -> Array:
         return self.places.memory(node, memory).copy().reshape(self.program.outputs[i].shape)

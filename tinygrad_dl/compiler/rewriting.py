@@ -32,6 +32,6 @@ class Rewriter:
         return Program(p.inputs, self.constants, self.body, outputs, p.updates)
 
 
-def instead(old: Instruction, op: Primitive, args: Iterable[Value], y: Value, **static: Any) -> Instruction:
+def instead(old: Instruction, op: Primitive, args: Iterable[Value | Literal], y: Value, **static: Any) -> Instruction:
     """An instruction in the place of another one."""
     return Instruction(op, tuple(args), static, (y,), old.line, old.path, old.backward)

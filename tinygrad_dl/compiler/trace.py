@@ -14,6 +14,7 @@ from .axes import Axes, Axis, Graph, Node, Union, collapsed, root
 from .lowering import basic_name
 from .matrix_product import lies, located
 from .moves import moves
+from .narrow import turned_rows
 from .passes import axes_order
 from .product_forms import summed_products, turned_products
 from .program import Instruction, Program, Value
@@ -25,7 +26,7 @@ Read = tuple[Node, tuple[Axis | None, ...]]  # a node, and the axis of each dime
 
 class Tracer:
     def __init__(self, program: Program, lowers: Callable[[Instruction], bool]) -> None:
-        self.program, self.lowers = summed_products(program, lowers), lowers
+        self.program, self.lowers = turned_rows(summed_products(program, lowers), lowers), lowers
         self.axes = Union()
         self.nodes: list[Node] = []
         self.reads: dict[Value, Read] = {}

@@ -69,12 +69,15 @@ def quick_tables(monkeypatch: Any) -> None:
     monkeypatch.setattr(np, "genfromtxt", np.loadtxt)
 
 
-@pytest.fixture(params=[(64, 32), (32, 16), (16, 32)], ids=str)
+@pytest.fixture(params=[(64, 32, "znver4"), (64, 32, "znver5"), (32, 16, ""), (16, 32, "")], ids=str)
 def registers(request: Any, monkeypatch: Any) -> None:
-    """As on a machine whose vector registers have so many bytes and are so many: LLVM makes do with what there is."""
+    """As on a machine whose vector registers have so many bytes and are so many, and on a processor: LLVM makes do with
+    what there is."""
     from tinygrad_dl.compiler.native import engine
 
-    monkeypatch.setattr(engine, "registers", lambda: request.param)
+    size, number, processor = request.param
+    monkeypatch.setattr(engine, "registers", lambda: (size, number))
+    monkeypatch.setattr(engine, "processor", lambda: processor)
 
 
 @pytest.fixture

@@ -194,6 +194,11 @@ def registers() -> tuple[int, int]:
     return 16, 16 if _X86 else 32
 
 
+def processor() -> str:
+    """What LLVM calls it, such as `znver5`."""
+    return _host()[1]
+
+
 def cores() -> int:
     """How many this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -23,8 +23,8 @@ TIMES, PRODUCTS = 4, 48
 def tile_size() -> tuple[int, int]:
     """The vectors in a row of a tile, and its rows at most.
 
-    With smaller registers one of them is needed to spread a number, so two vectors share it. Zen 5 loads as many vectors
-    in a cycle as it multiplies: tiles of 28 rows, which load more, reach 460 GFLOP/s on two cores, others 510."""
+    With smaller registers one of them is needed to spread a number, so two vectors share it. Zen 5 loads as many in a
+    cycle as it multiplies: tiles of 28 rows, which load more, reach 460 GFLOP/s on two cores, others 510."""
     size, number = engine.registers()
     if size == 64:
         return (2, 13) if engine.processor() == "znver5" else (1, number - 4)

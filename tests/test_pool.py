@@ -17,7 +17,7 @@ from tinygrad_dl import nn, optim
 
 pytest.importorskip("llvmlite")
 
-from tinygrad_dl.compiler.native import backend, dispatching, engine, pool, products, trial
+from tinygrad_dl.compiler.native import backend, blas, dispatching, engine, pool, products, trial
 from tinygrad_dl.compiler.native.backend import Native
 
 pytestmark = pytest.mark.skipif(dispatching.FUTEX is None, reason="helper threads need Linux's futex")
@@ -174,7 +174,7 @@ def test_a_child_has_helpers_of_its_own(monkeypatch):
 @pytest.mark.parametrize("number", [1, 2])
 def test_openblas_has_its_number_of_threads_again(monkeypatch, number):
     """Also if it has been changed since the program was built; with one thread nothing is shared."""
-    getter, setter = (engine.blas_routine(f"{verb}_num_threads") for verb in ("get", "set"))
+    getter, setter = (blas.routine(f"{verb}_num_threads") for verb in ("get", "set"))
     if getter is None:
         pytest.skip("NumPy has another BLAS here")
     get, put = ctypes.CFUNCTYPE(ctypes.c_int)(getter), ctypes.CFUNCTYPE(None, ctypes.c_int)(setter)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 from ..graph import Array
 from .program import Program
 
 Run = Callable[[list[Array]], list[Array]]
+QUIET = 0.03  # seconds of a recording in which NumPy's BLAS keeps to one thread: a small step takes 5 ms
 NAMES = ("auto", "native", "numpy", "interpreter")
 
 
@@ -29,8 +31,7 @@ def builder(name: str) -> Callable[[Program], Run]:
     Raises ValueError for another name, ImportError where the package for it is missing."""
     if name not in NAMES:
         raise ValueError(f"compile: expected backend to be one of {', '.join(map(repr, NAMES))}, got {name!r}")
-    if name == "auto":
-        name = "native" if native_wanted() else "numpy"
+    name = _meant(name)
     if name == "native":
         if importlib.util.find_spec("llvmlite") is None:
             raise ImportError('compile: the native backend needs llvmlite; pip install "tinygrad-dl[native]"')
@@ -43,6 +44,19 @@ def builder(name: str) -> Callable[[Program], Run]:
 
         return build_numpy
     return interpret
+
+
+def recording(name: str) -> AbstractContextManager[None]:
+    """While a step is recorded for a backend. Machine code is made right after, on all cores."""
+    if _meant(name) != "native":
+        return nullcontext()
+    from .native.blas import one_thread
+
+    return one_thread(QUIET)
+
+
+def _meant(name: str) -> str:
+    return name if name != "auto" else "native" if native_wanted() else "numpy"
 
 
 def interpret(program: Program) -> Run:

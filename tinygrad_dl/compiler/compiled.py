@@ -18,7 +18,7 @@ from ..graph import Handle, Leaf, behind, wrap
 from ..nn.state import is_state
 from ..scope import runs_later, taping, written_to
 from .attributes import attributes
-from .backends import builder
+from .backends import builder, recording
 from .feeds import Argument, Changed
 from .frozen import Frozen
 from .guards import Guards
@@ -99,7 +99,8 @@ class Compiled:
                     except Changed:
                         broken = "an option, a dtype or a gradient changed"
                 reason = broken
-            return self._record(key, tree, arrays, reason or _difference(key, list(self._programs)))
+            with recording(self.backend):
+                return self._record(key, tree, arrays, reason or _difference(key, list(self._programs)))
 
     def _eager(self, tree: Any, arrays: list[Any]) -> Any:
         args, kwargs = put_together(tree, [wrap(a) for a in arrays])

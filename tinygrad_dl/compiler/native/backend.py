@@ -20,7 +20,7 @@ from ..lowering import basic_name
 from ..numpy_backend import build as build_numpy
 from ..program import Instruction, Program, execute
 from ..trace import trace_axes
-from . import driver, engine, pool
+from . import blas, driver, engine, pool
 from .calling import Written
 from .checked import is_checked, write_checked
 from .codegen import write_kernel
@@ -40,7 +40,7 @@ RELEASED = 1000.0  # microseconds, about, from which on other Python threads may
 
 def _lowers(step: Instruction) -> bool:
     if basic_name(step) == "matmul" and can_lower(step):
-        return engine.product_symbol(step.outputs[0].dtype.name) is not None
+        return blas.product_symbol(step.outputs[0].dtype.name) is not None
     return can_lower(step)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from ...graph import Array
 from ..axes import Node
-from . import dispatching, engine, pool
+from . import blas, dispatching, engine, pool
 from .calling import Written, function
 from .checked import is_checked
 from .engine import Compilation
@@ -151,7 +151,7 @@ def runner(compilation: Compilation, threads: int) -> str:
 
     Where OpenBLAS's number of threads has become one since the program was built, it is one here as well."""
     found = {"DISPATCH": pool.dispatch(compilation) if threads > 1 else None}
-    found |= {verb: engine.blas_symbol(f"{verb.lower()}_num_threads") for verb in ("GET", "SET")}
+    found |= {verb: blas.symbol(f"{verb.lower()}_num_threads") for verb in ("GET", "SET")}
     before, after = map("\n".join, engine.WITHOUT_DENORMALS)
     text = _RUN.replace("BEFORE", before).replace("AFTER", after)
     text += _STRETCHES + _SHARE.replace("FIELDS", str(dispatching.FIELDS))
@@ -167,7 +167,7 @@ def runner(compilation: Compilation, threads: int) -> str:
 
 def product(compilation: Compilation, dtype: str) -> str:
     """The symbol of the function that calls OpenBLAS's product."""
-    symbol, kind = engine.product_symbol(dtype), "float" if dtype == "float32" else "double"
+    symbol, kind = blas.product_symbol(dtype), "float" if dtype == "float32" else "double"
     body = [f"  %{x} = getelementptr {kind}, ptr %all.{x}, i64 %from.{x}" for x in "aby"]
     body += [f"  %flag.{x} = trunc i64 %turn.{x} to i32" for x in "ab"]
     body.append(f"  %scale = uitofp i64 %adds to {kind}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import glob
 import os
 import platform
 import threading
@@ -15,7 +14,6 @@ from typing import Any, TypeVar
 
 import llvmlite  # type: ignore[import-untyped]
 import llvmlite.binding as llvm  # type: ignore[import-untyped]
-import numpy as np
 
 from .calling import symbol, whole
 from .store import Store
@@ -204,33 +202,6 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def product_symbol(dtype: str) -> str | None:
-    """Of the matrix product of `float32` or `float64` in NumPy's OpenBLAS; its integers have 64 bits."""
-    return blas_symbol({"float32": "cblas_sgemm", "float64": "cblas_dgemm"}[dtype])
-
-
-@functools.cache
-def blas_symbol(name: str) -> str | None:
-    """Of a function of OpenBLAS's, which texts may call, None without it."""
-    symbol = _blas_name(name)
-    address = blas_routine(name)
-    if address is None:
-        return None
+def add_symbol(symbol: str, address: int) -> None:
+    """Texts may call a function by this symbol."""
     _apart(lambda: llvm.add_symbol(symbol, address))
-    return symbol
-
-
-@functools.cache
-def blas_routine(name: str) -> int | None:
-    """The address of a function of the OpenBLAS that NumPy's wheel brings along, None without it."""
-    folder = os.path.join(os.path.dirname(os.path.dirname(np.__file__)), "numpy.libs")
-    for path in glob.glob(os.path.join(folder, "*openblas64*")):
-        try:
-            return ctypes.cast(getattr(ctypes.CDLL(path), _blas_name(name)), ctypes.c_void_p).value
-        except (OSError, AttributeError):
-            continue
-    return None
-
-
-def _blas_name(name: str) -> str:
-    return f"scipy_{name}64_" if name.startswith("cblas") else f"scipy_openblas_{name}64_"

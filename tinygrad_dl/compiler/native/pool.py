@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from . import dispatching, engine
+from . import blas, dispatching, engine
 from .engine import Compilation
 
 SPINS = 20_000  # before a helper sleeps: rounds lie apart, and waking takes as long as a round
@@ -113,11 +113,7 @@ if hasattr(os, "register_at_fork"):
 
 def threads() -> int:
     """How many threads a step may use: OpenBLAS's number, at most one per core; 1 where there are no helpers."""
-    routine = engine.blas_routine("get_num_threads")
-    if dispatching.FUTEX is None or routine is None:
-        return 1
-    number: int = ctypes.CFUNCTYPE(ctypes.c_int)(routine)()
-    return min(number, engine.cores(), dispatching.MOST)
+    return 1 if dispatching.FUTEX is None else min(blas.threads(), engine.cores(), dispatching.MOST)
 
 
 def state(wanted: int) -> int:

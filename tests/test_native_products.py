@@ -100,7 +100,7 @@ SIZES = [
     (29, 17, 17),
     (3, 5, 7),
     (100, 50, 30),
-    (30, 5 * packed.DEPTH // 2, 40),  # pieces of the inner size, more than panels hold at once
+    (30, 5 * packed.DEPTH // 2, 40),  # pieces of the inner size
     (513, 33, 20),
     (20, 33, 513),
     (600, 1500, 25),  # blocks of rows, shared out by rows
@@ -114,7 +114,6 @@ LAYOUTS = [*pairs((False, True), repeat=2)]  # is the first factor transposed, i
 @pytest.mark.parametrize("shape", SIZES, ids=str)
 def test_packed_products(shape: tuple[int, int, int], registers: None, monkeypatch: Any) -> None:
     monkeypatch.setattr(packed, "PANELS", 2**20)
-    monkeypatch.setattr(packed, "PIECES", 2)
     for i, transposed in enumerate(LAYOUTS):
         product = node(shape, transposed, F64 if i == sum(shape) % 4 else F32, adds=i % 2 == 0)
         written = packed.Packed(product).write()
@@ -125,7 +124,6 @@ def test_packed_products(shape: tuple[int, int, int], registers: None, monkeypat
 def test_pieces_that_nothing_whole_is_left_of(k: int, registers: None, monkeypatch: Any) -> None:
     """Of 64 each, less would be left in the last piece than a register holds."""
     monkeypatch.setattr(packed, "DEPTH", 64)
-    monkeypatch.setattr(packed, "PIECES", 2)
     for transposed in LAYOUTS:
         product = node((30, k, 40), transposed, F32)
         check_product(packed.Packed(product).write(), product)

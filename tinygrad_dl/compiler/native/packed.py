@@ -20,10 +20,8 @@ from .tiles import Tiles, tile_size
 from .turning import Turning
 
 DEPTH = 1024  # of a piece of the inner size at most
-PIECES = 4  # that panels hold at most, lest a product of two large matrices takes as much memory again
 STRIPS = 2**19  # bytes of strips that are done together: a quarter of the second cache
-PANELS = 2**22  # bytes of panels of one block of rows, and how many rows it has at least: strips are copied for each
-ROWS = 504
+PANELS = 2**22  # bytes of panels of one block of rows, for each of which strips are copied
 AHEAD = 16  # of the inner size, between what a tile reads and what is fetched for it
 
 Range = tuple[str, str]
@@ -62,10 +60,9 @@ class Packed(Turning):
         far_a, far_b, self.far = node.product.apart
         a = Matrix("%a", 1, far_a) if first else Matrix("%a", far_a, 1)
         b = Matrix("%b", far_b, 1) if second else Matrix("%b", 1, far_b)
-        self.span = min(self.k, PIECES * self.depth)
-        self.rows = _Factor(a, m, height, "%panels", height * self.span)
+        self.rows = _Factor(a, m, height, "%panels", height * self.depth)
         self.columns = _Factor(b, self.n, width, "%strips", width * self.depth)
-        self.block = even(-(-m // height), max(PANELS // (self.rows.each * self.itemsize), ROWS // height))
+        self.block = even(-(-m // height), PANELS // (self.rows.each * self.itemsize))
         self.together = max(1, STRIPS // (self.columns.each * self.itemsize))
 
     def write(self) -> Written:
@@ -83,51 +80,39 @@ class Packed(Turning):
         return Written(text, self.code.declares, pointers, [size * self.itemsize for size in sizes], units, self.calls)
 
     def _panels(self, panels: Range, strips: Range) -> None:
-        """Blocks of panels, one after another, and pieces of the inner size, some at a time."""
+        """Blocks of panels, one after another, and pieces of the inner size."""
 
         def block(panels: Range) -> None:
-            def span(number: str) -> None:
-                start, depth = self._cut(number, self.span, str(self.k))
+            def piece(number: str) -> None:
+                start = self.code.binary("mul", INDEX, number, self.depth)
+                left = self.code.binary("sub", INDEX, str(self.k), start)
+                depth = self.code.intrinsic("umin", INDEX, left, self.depth)
                 self._copy(self.rows, panels, start, depth)
                 self._blocks(strips, self.together, lambda strips: self._strips(panels, strips, start, depth))
 
-            self.loop("0", str(-(-self.k // self.span)), span)
+            self.loop("0", str(-(-self.k // self.depth)), piece)
 
         self._blocks(panels, self.block, block)
 
-    def _strips(self, panels: Range, strips: Range, begin: str, deep: str) -> None:
-        """A block of panels times some strips, piece by piece."""
+    def _strips(self, panels: Range, strips: Range, start: str, depth: str) -> None:
+        """A piece of a block of panels times that of some strips."""
+        self._copy(self.columns, strips, start, depth)
+        adds = "true" if self.node.shows is not None else self.code.icmp("ne", INDEX, start, 0)
 
-        def piece(number: str) -> None:
-            code = self.code
-            within, depth = self._cut(number, self.depth, deep)
-            start = code.binary("add", INDEX, begin, within)
-            adds = "true" if self.node.shows is not None else code.icmp("ne", INDEX, start, 0)
-            self._copy(self.columns, strips, start, depth)
+        def panel(i: str, rows: int) -> None:
+            a = self._part(self.rows, i, panels)
 
-            def panel(i: str, rows: int) -> None:
-                a = self.after(self._part(self.rows, i, panels), within, rows)
+            def strip(j: str, columns: int) -> None:
+                b = self._part(self.columns, j, strips)
+                y = self.after(self.after("%y", i, self.rows.step * self.far), j, self.columns.step)
+                given = f"ptr {a}", f"ptr {b}", f"i64 {depth}", f"ptr {y}", f"i64 {self.far}", f"i1 {adds}"
+                self.call(_tile(self.itemsize, rows, columns), *given)
 
-                def strip(j: str, columns: int) -> None:
-                    b = self._part(self.columns, j, strips)
-                    y = self.after(self.after("%y", i, self.rows.step * self.far), j, self.columns.step)
-                    given = f"ptr {a}", f"ptr {b}", f"i64 {depth}", f"ptr {y}", f"i64 {self.far}", f"i1 {adds}"
-                    self.call(_tile(self.itemsize, rows, columns), *given)
+            self._each(self.columns, strips, strip)
 
-                self._each(self.columns, strips, strip)
-
-            self._each(self.rows, panels, panel)
-
-        pieces = self.code.binary("udiv", INDEX, self.code.binary("add", INDEX, deep, self.depth - 1), self.depth)
-        self.loop("0", pieces, piece)
+        self._each(self.rows, panels, panel)
 
     # ---- parts
-
-    def _cut(self, number: str, size: int, whole: str) -> Range:
-        """Where a part of the inner size begins, of which all but the last are so deep, and its depth."""
-        start = self.code.binary("mul", INDEX, number, size)
-        left = self.code.binary("sub", INDEX, whole, start)
-        return start, self.code.intrinsic("umin", INDEX, left, size)
 
     def _blocks(self, where: Range, step: int, body: Callable[[Range], None]) -> None:
         """A range, so many at a time."""

@@ -39,30 +39,46 @@ class _Turning:
         self.turned: dict[Value, Value] = {}
 
     def find(self) -> None:
+        seen: set[Value] = set()
         for step in self.program.body:
             y = step.outputs[0]
-            if is_product(step) and y.ndim == 2 and y not in self.turned and self.lowers(step):
+            if is_product(step) and y.ndim == 2 and y not in seen and self.lowers(step):
                 rows, columns = y.shape
                 if rows >= ROWS and 1 < columns <= COLUMNS:
-                    self.turned |= {v: Value((columns, rows), v.dtype, v.name) for v in self._group(y)}
+                    group = self._group(y)
+                    seen.update(group)
+                    if self._pays(group):
+                        self.turned |= {v: Value((columns, rows), v.dtype, v.name) for v in group}
 
-    def _group(self, start: Value) -> list[Value]:
-        """All values of its shape that elementwise operations compute from it, or together with it; none if nothing is
-        reduced along their rows, if copies cost too much, or if they are new state, which lies as it did."""
-        useful, seen, found = False, {start}, [start]
-        for v in found:  # which grows
-            readers = self.readers.get(v, ())
-            useful |= any(r.op in REDUCTIONS and axes_of(r.static.get("axis"), 2) == (1,) for r in readers)
-            near = [*(r.outputs[0] for r in readers), *(self.makers[v].inputs if v is not start else ())]
-            new = [x for x in dict.fromkeys(near) if x not in seen and self._joins(x, start.shape)]
-            seen.update(new)
-            found += new
-        cheap = start.shape[1] <= COPIED or not any(self._copies(v, seen) for v in found)
-        return found if useful and cheap and self.state.isdisjoint(found) else []
+    def _group(self, start: Value) -> dict[Value, None]:
+        """All products of its shape, and values, that elementwise operations lead to and from."""
+        found, todo = {start: None}, [start]
+        while todo:
+            v = todo.pop()
+            around = (step for step in (self.makers[v], *self.readers.get(v, ())) if is_elementwise(step))
+            near = dict.fromkeys(x for step in around for x in (step.outputs[0], *step.inputs))
+            new = [x for x in near if x not in found and self._joins(x, start.shape)]
+            found |= dict.fromkeys(new)
+            todo += new
+        return found
 
     def _joins(self, x: Value, shape: tuple[int, ...]) -> bool:
         maker = self.makers.get(x)
-        return x.shape == shape and maker is not None and self.lowers(maker) and is_elementwise(maker)
+        if maker is None or x.shape != shape:
+            return False
+        return (is_elementwise(maker) or is_product(maker)) and self.lowers(maker)
+
+    def _pays(self, group: Collection[Value]) -> bool:
+        """Is something reduced along their rows, do copies cost little enough, and is none new state, which lies as it
+        did?"""
+        if not self.state.isdisjoint(group) or not any(self._is_reduced(v) for v in group):
+            return False
+        columns = next(iter(group)).shape[1]
+        return columns <= COPIED or not any(self._copies(v, group) for v in group)
+
+    def _is_reduced(self, v: Value) -> bool:
+        readers = self.readers.get(v, ())
+        return any(r.op in REDUCTIONS and axes_of(r.static.get("axis"), 2) == (1,) for r in readers)
 
     def _copies(self, v: Value, group: Collection[Value]) -> bool:
         """Does it take a copy to give a value of a group to others, or to compute it from others?"""

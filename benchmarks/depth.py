@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Iterator, Sequence
 
 from .fresh import Fresh
 from .peers import COMPILED, EAGER, Deep
 from .processes import Failed, Remote
-from .race import LEAST, PAUSE
+from .race import LEAST
 from .tables import Table, short
 from .timing import Times, ratio
 
@@ -43,7 +42,6 @@ def _row(case: Deep, rounds: int) -> list[str]:
         numbers = {name: remote.call("pace", LEAST)[0] for name, remote in remotes.items()}
         for _ in range(rounds):
             for name, remote in remotes.items():
-                time.sleep(PAUSE)
                 times[name].append(remote.call("block", numbers[name]))
     compiling, step = first[COMPILED] - first[EAGER], statistics.median(times[COMPILED])
     row = [f"{case.depth:,}", f"{compiling:.2f}", f"{compiling / case.depth * 1e3:.2f}", f"{1 / step:,.0f}"]

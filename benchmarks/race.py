@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import statistics
 import sys
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +13,8 @@ import numpy as np
 
 from .peers import OURS, PEERS, REFERENCES, WHERE, Array, Case, make, missing
 from .processes import Failed, Remote, cores
-from .timing import Contestant, Times
+from .timing import Contestant, Times, rest
 
-PAUSE = 0.04  # seconds: the threads of BLAS and OpenMP spin for about 30 ms after their work
 LEAST = 0.03  # seconds that a block takes
 ROUNDS = 7
 STEPS = 3  # whose results are compared
@@ -55,9 +53,11 @@ class Runner:
         return number, min(self.block(number) for _ in range(3))
 
     def block(self, number: int) -> float:
-        """Seconds per step."""
+        """Seconds per step. Whoever comes next finds the cores free."""
         assert self.contestant is not None
-        return self.contestant.warm_block(number)
+        seconds = self.contestant.warm_block(number)
+        rest()
+        return seconds
 
 
 def label(key: Key) -> str:
@@ -134,11 +134,7 @@ class Race:
 
     def round(self, numbers: Mapping[Key, int]) -> dict[Key, float]:
         """Seconds per step of one block of each."""
-        seconds = {}
-        for key, number in numbers.items():
-            time.sleep(PAUSE)
-            seconds[key] = self._remotes[key].call("block", number)
-        return seconds
+        return {key: self._remotes[key].call("block", number) for key, number in numbers.items()}
 
     def _all(self, keys: Iterable[Key], method: str, *args: Any) -> dict[Key, Any]:
         """Call a method of many at the same time. A peer that fails is left out, which is said and noted."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Times = dict[str, list[float]]
+QUIET = 0.01  # seconds: a process rests that uses less than a fifth of them
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,16 @@ class Contestant:
         return self.block(number)
 
 
+def rest() -> None:
+    """Wait until the threads of this process spin no more, for a second at most: they take a core from whoever is timed
+    next. Those of OpenBLAS go on for 25 ms after their work on one processor, for 100 ms on another."""
+    for _ in range(100):
+        before = time.process_time()
+        time.sleep(QUIET)
+        if time.process_time() - before < QUIET / 5:
+            break
+
+
 def alternate(contestants: dict[str, Callable[[], object]], rounds: int = 15, number: int = 5) -> Times:
     """Seconds per call of each contestant, one figure per round."""
     for call in contestants.values():
@@ -51,6 +62,8 @@ def alternate(contestants: dict[str, Callable[[], object]], rounds: int = 15, nu
     times: Times = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, call in contestants.items():
+            rest()
+            call()
             times[name].append(timeit.timeit(call, number=number) / number)
     return times
 

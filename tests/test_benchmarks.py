@@ -4,6 +4,8 @@ import os
 import statistics
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -21,6 +23,19 @@ def test_ratio_is_of_medians_and_its_spread_that_of_the_rounds():
     assert timing.ratio(OURS, THEIRS) == np.median(OURS) / np.median(THEIRS)
     expected = np.quantile(np.divide(OURS, THEIRS), [0.25, 0.75])
     np.testing.assert_allclose(timing.quartiles(OURS, THEIRS), expected)
+
+
+def test_nobody_is_timed_while_a_thread_spins():
+    """Whoever came after OpenBLAS's threads took 1.35 of the time."""
+    end = time.monotonic() + 0.2
+
+    def spin():
+        while time.monotonic() < end:
+            pass
+
+    threading.Thread(target=spin).start()
+    timing.rest()
+    assert time.monotonic() > end
 
 
 def test_comparison_is_a_table_whose_columns_stand_below_each_other():

@@ -60,8 +60,8 @@ def threads() -> int:
 def one_thread(seconds: float) -> Iterator[None]:
     """It keeps to one thread in the block, for so many seconds at most.
 
-    Its own threads spin for 25 ms after a product. While a step was recorded and then compiled, they took a core from
-    the compiler: a first call of the digits step took 113 ms, now 90, of softmax regression 65, now 46."""
+    Its own threads spin for 25 to 100 ms after a product. While a step was recorded and then compiled, they took a core
+    from the compiler: a first call of the digits step took 113 ms, now 90, of softmax regression 65, now 46."""
     if threads() == 1:
         yield
         return

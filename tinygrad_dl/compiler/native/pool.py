@@ -5,8 +5,8 @@ first. Everybody waits until as many are done as a task needs: rounds follow eac
 The caller takes what a helper that does not show up has left, as beside a busy process. Where a helper is kept from the
 task that it has taken, who waits for it sleeps, and so gives it a core: the system moves a thread to a core that has
 nothing to do, but leaves it waiting for tens of milliseconds beside one that spins. A helper spins for a millisecond
-after its last task and then sleeps: OpenBLAS's own threads, which spin for 30 ms, are not used meanwhile, since two
-spinning pools make a step three times as slow.
+after its last task and then sleeps: OpenBLAS's own threads, which spin for 25 to 100 ms, are not used meanwhile, since
+two spinning pools make a step three times as slow.
 """
 
 from __future__ import annotations

@@ -11,14 +11,13 @@ from .race import ROUNDS, Key, Race, label
 from .tables import Table, short
 
 STEPS = {title: case for title, case in CASES.items() if case in (DIGITS, MIDDLE)}
-LEAST = 0.1  # seconds of a block, for many turns of the scheduler
 GOAL = 1.5  # of JAX's slowdown
 
 
-def tables(cases: Mapping[str, Case] = STEPS, rounds: int = ROUNDS, least: float = LEAST) -> Iterator[Table]:
+def tables(cases: Mapping[str, Case] = STEPS, rounds: int = ROUNDS) -> Iterator[Table]:
     """Quiet and busy rounds in turn."""
     rows = []
-    with Race([COMPILED, JAX], least) as race:
+    with Race([COMPILED, JAX]) as race:
         for title, case in cases.items():
             numbers = race.ready(case)
             pairs = []

@@ -38,9 +38,9 @@ class Contestant:
         return math.ceil(least / self.block(number))
 
     def warm_block(self, number: int) -> float:
-        """A block after a few steps that bring caches and threads back."""
+        """A block after half as many steps, which bring caches back, and threads to cores of their own."""
         gc.collect()
-        self.block(2)
+        self.block(number // 2 + 1)
         return self.block(number)
 
 

@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import ctypes
 import threading
 import time
 
 import numpy as np
+import openblas
 import pytest
 
 import tinygrad_dl as tg
-
-pytest.importorskip("llvmlite")
-
 from tinygrad_dl.compiler.native import blas
 
-pytestmark = pytest.mark.skipif(blas.routine("get_num_threads") is None, reason="NumPy has another BLAS here")
-
-
-def now():
-    return ctypes.CFUNCTYPE(ctypes.c_int)(blas.routine("get_num_threads"))()
-
-
-def use(number):
-    ctypes.CFUNCTYPE(None, ctypes.c_int)(blas.routine("set_num_threads"))(number)
+pytestmark = openblas.there
 
 
 @pytest.fixture(autouse=True)
 def two_threads():
-    before = now()
-    use(2)
+    before = openblas.threads()
+    openblas.use(2)
     yield
-    use(before)
+    openblas.use(before)
 
 
 @pytest.mark.parametrize("backend", ["native", "auto"])
@@ -40,12 +29,12 @@ def test_while_a_step_is_recorded(backend):
 
     @tg.compile(backend=backend)
     def step(x):
-        seen.append((now(), blas.threads()))
+        seen.append((openblas.threads(), blas.threads()))
         return x * 2
 
     step(np.ones(3))
     assert seen == [(1, 2)]
-    assert now() == 2
+    assert openblas.threads() == 2
 
 
 def test_what_numpy_runs_is_recorded_as_ever():
@@ -53,7 +42,7 @@ def test_what_numpy_runs_is_recorded_as_ever():
 
     @tg.compile(backend="numpy")
     def step(x):
-        seen.append(now())
+        seen.append(openblas.threads())
         return x * 2
 
     step(np.ones(3))
@@ -67,16 +56,16 @@ def test_a_step_that_fails():
 
     with pytest.raises(KeyError):
         step(np.ones(3))
-    assert now() == 2
+    assert openblas.threads() == 2
 
 
 def test_a_step_that_takes_long():
     with blas.one_thread(0.01):
         end = time.monotonic() + 60
-        while now() == 1 and time.monotonic() < end:
+        while openblas.threads() == 1 and time.monotonic() < end:
             time.sleep(0.005)
-        assert now() == 2
-    assert now() == 2
+        assert openblas.threads() == 2
+    assert openblas.threads() == 2
 
 
 def test_blocks_of_two_threads():
@@ -92,23 +81,23 @@ def test_blocks_of_two_threads():
     with blas.one_thread(60):
         thread.start()
         inside.wait()
-        assert now() == 1
-    assert now() == 1
+        assert openblas.threads() == 1
+    assert openblas.threads() == 1
     assert blas.threads() == 2
     leave.set()
     thread.join()
-    assert now() == 2
+    assert openblas.threads() == 2
 
 
 def test_another_number_that_somebody_asks_for_stays():
     with blas.one_thread(60):
-        use(3)
-    assert now() == 3
+        openblas.use(3)
+    assert openblas.threads() == 3
 
 
 def test_where_it_has_one_thread():
-    use(1)
+    openblas.use(1)
     with blas.one_thread(60):
-        assert now() == 1
-    assert now() == 1
+        assert openblas.threads() == 1
+    assert openblas.threads() == 1
     assert blas.threads() == 1

@@ -9,6 +9,7 @@ import time
 from itertools import chain
 
 import numpy as np
+import openblas
 import pytest
 from programs import training_step
 
@@ -17,7 +18,7 @@ from tinygrad_dl import nn, optim
 
 pytest.importorskip("llvmlite")
 
-from tinygrad_dl.compiler.native import backend, blas, dispatching, engine, pool, products, trial
+from tinygrad_dl.compiler.native import backend, dispatching, engine, pool, products, trial
 from tinygrad_dl.compiler.native.backend import Native
 
 pytestmark = pytest.mark.skipif(dispatching.FUTEX is None, reason="helper threads need Linux's futex")
@@ -171,25 +172,43 @@ def test_a_child_has_helpers_of_its_own(monkeypatch):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+@openblas.there
 @pytest.mark.parametrize("number", [1, 2])
 def test_openblas_has_its_number_of_threads_again(monkeypatch, number):
     """Also if it has been changed since the program was built; with one thread nothing is shared."""
-    getter, setter = (blas.routine(f"{verb}_num_threads") for verb in ("get", "set"))
-    if getter is None:
-        pytest.skip("NumPy has another BLAS here")
-    get, put = ctypes.CFUNCTYPE(ctypes.c_int)(getter), ctypes.CFUNCTYPE(None, ctypes.c_int)(setter)
     monkeypatch.setattr(pool, "threads", lambda: 2)
     monkeypatch.setattr(engine, "registers", lambda: (16, 16))  # with more, all products are ours
     x = np.random.default_rng(0).normal(size=(600, 700)) * 1e-2
     function = tg.compile(lambda x: np.tanh(x @ (x.T @ x)), backend="native")
     want = function(x).numpy()
-    before = get()
+    before = openblas.threads()
     try:
-        put(number)
+        openblas.use(number)
         np.testing.assert_allclose(function(x).numpy(), want, rtol=1e-9, atol=1e-12)
-        assert get() == number
+        assert openblas.threads() == number
     finally:
-        put(before)
+        openblas.use(before)
+
+
+@openblas.there
+def test_one_thread_that_is_taken_back_during_a_run(monkeypatch):
+    """As at the end of another run, or of a recording, that had asked for it."""
+    monkeypatch.setattr(pool, "threads", lambda: 2)
+    monkeypatch.setattr(engine, "registers", lambda: (16, 16))  # with more, all products are ours
+    x = np.full((1500, 1500), 1e-3)
+    function = tg.compile(lambda x: x @ x @ x @ x, backend="native")
+    function(x)
+    before = openblas.threads()
+    try:
+        openblas.use(1)
+        run = threading.Thread(target=function, args=(x,))
+        run.start()
+        time.sleep(0.03)
+        openblas.use(2)
+        run.join()
+        assert openblas.threads() == 2
+    finally:
+        openblas.use(before)
 
 
 POOLS = []  # their helpers look at them as long as the process lives

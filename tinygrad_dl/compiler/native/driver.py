@@ -115,7 +115,8 @@ ask:
   %number = call i32 @GET()
   %several = icmp sgt i32 %number, 1
   %pool = select i1 %several, ptr %state, ptr null
-  %settles = icmp eq i64 %threads, 2
+  %products = icmp eq i64 %threads, 2
+  %settles = and i1 %products, %several
   br i1 %settles, label %settle, label %plain
 plain:
   %asked = call i64 @NAME.stretches(ptr %stretches, i64 %n, ptr %pool)
@@ -149,7 +150,8 @@ def runner(compilation: Compilation, threads: int) -> str:
     """The symbol of the function that takes the address of a run and the state of the pool of threads; it gives 0, or
     the number of the stretch that ended it, from 1 on.
 
-    Where OpenBLAS's number of threads has become one since the program was built, it is one here as well."""
+    Where OpenBLAS's number of threads has become one since the program was built, it is one here as well, and is not
+    set again at the end: who made it one for a moment, as another run does, may have taken that back."""
     found = {"DISPATCH": pool.dispatch(compilation) if threads > 1 else None}
     found |= {verb: blas.symbol(f"{verb.lower()}_num_threads") for verb in ("GET", "SET")}
     before, after = map("\n".join, engine.WITHOUT_DENORMALS)

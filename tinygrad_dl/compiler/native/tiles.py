@@ -3,7 +3,7 @@
 A core that somebody else computes on as well, as on rented machines, is short of instructions first. With registers of
 64 bytes a multiplication spreads a number from memory itself, so tiles are high and one vector wide: each number is
 needed once, and none is spread in a register. There such a tile reaches 146 of 171 GFLOP/s, one of 14 rows and two
-vectors 128; alone on the core they are as quick.
+vectors 128; alone on the core they are as quick. Zen 5 is an exception (`tile_size`).
 """
 
 from __future__ import annotations

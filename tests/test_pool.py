@@ -6,6 +6,7 @@ import ctypes
 import os
 import threading
 import time
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -60,8 +61,8 @@ def test_each_way_to_share_out_small_rounds_computes_the_same(monkeypatch, way):
     made = []
 
     class Fixed(trial.Trial):
-        def __init__(self, function, ways):
-            super().__init__(function, ways)
+        def __init__(self, ways):
+            super().__init__(ways)
             self.best, self.left = ways[way], 10**9
             made.append(len(ways))
 
@@ -90,11 +91,12 @@ def test_a_trial_takes_the_quickest_way_until_it_tries_again(monkeypatch):
         return number
 
     monkeypatch.setattr(trial, "perf_counter", lambda: now[0])
-    tried = trial.Trial(work, ["slow", "quick"])
+    tried = trial.Trial([partial(work, way) for way in ("slow", "quick")])
     both = 2 * trial.TRIES
-    assert [tried(i) for i in range(both + trial.USES)] == [*range(both + trial.USES)]
+    uses = trial.USES // trial.TIMED
+    assert [tried(i) for i in range(both + uses)] == [*range(both + uses)]
     each = ["slow"] * trial.TRIES + ["quick"] * trial.TRIES
-    assert done == each + ["quick"] * trial.USES
+    assert done == each + ["quick"] * uses
     seconds["slow"] = 1.0
     for i in range(both + 1):
         tried(i)
@@ -105,34 +107,34 @@ def test_a_trial_measures_a_way_that_goes_on(monkeypatch):
     """The first call after another way is slow: its data lies in the other core's cache."""
     now, done, seconds = [0.0], ["alone"], {"alone": 3.0, "shared": 2.0}
 
-    def work(way):
+    def work(way, _):
         now[0] += seconds[way] if done[-1] == way else 5.0
         done.append(way)
 
     monkeypatch.setattr(trial, "perf_counter", lambda: now[0])
-    tried = trial.Trial(work, ["alone", "shared"])
+    tried = trial.Trial([partial(work, way) for way in ("alone", "shared")])
     for _ in range(2 * trial.TRIES + 1):
-        tried()
+        tried(0)
     assert done[-1] == "shared"
 
 
 def test_a_trial_begins_anew_where_calls_become_slow(monkeypatch):
     now, seconds, done = [0.0], {"alone": 3.0, "shared": 2.0}, []
 
-    def work(way):
+    def work(way, _):
         done.append(way)
         now[0] += seconds[way]
 
     monkeypatch.setattr(trial, "perf_counter", lambda: now[0])
-    tried = trial.Trial(work, ["alone", "shared"])
-    few = trial.USES // trial.AGED
+    tried = trial.Trial([partial(work, way) for way in ("alone", "shared")])
+    few = -(-trial.USES // (trial.AGED * trial.TIMED))
     for _ in range(2 * trial.TRIES + few):
-        tried()
+        tried(0)
     assert done[-few:] == ["shared"] * few
     seconds["shared"] = 1.01 * trial.SLOW * 2.0 + 1.0  # a busy process has come
     done.clear()
     for _ in range(few + 2 * trial.TRIES + 5):
-        tried()
+        tried(0)
     assert done[:few] == ["shared"] * few
     assert done[-5:] == ["alone"] * 5
     assert done.count("shared") <= few + trial.TRIES

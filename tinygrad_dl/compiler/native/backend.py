@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -21,6 +20,7 @@ from ..numpy_backend import build as build_numpy
 from ..program import Instruction, Program, execute
 from ..trace import trace_axes
 from . import blas, driver, engine, pool
+from .builtin import builtin, callable_code
 from .calling import Written
 from .checked import is_checked, write_checked
 from .codegen import write_kernel
@@ -54,7 +54,7 @@ class Native(Calls):
         with engine.Compilation() as compilation:  # begins with what is known, while the rest is thought out
             self.graph = trace_axes(program, _lowers)
             written, code = self._products(compilation)
-            entry = driver.runner(compilation, self.threads)
+            runner = driver.runner(compilation, self.threads)
             fused = fuse(self.graph)
             self.plan = plan(program, self.graph, fused)
             self.kernels = len(fused.kernels)
@@ -72,6 +72,8 @@ class Native(Calls):
             if arena is None or not all(map(is_native, self.plan.order)):
                 arena = Arena()  # where Python runs in between, it may run one of those programs
             self.places.place([self.rounds, fine], written, arena)
+            slow = sum(task.time for each in self.rounds for task in each.tasks) > RELEASED
+            entry = callable_code(compilation, runner, release=slow)
             addresses = compilation.addresses([entry, *code.values()])
         code_at = dict(zip(code, addresses[1:], strict=True))
         table = ctypes.addressof(self.places.table)
@@ -101,11 +103,8 @@ class Native(Calls):
                 code[node] = driver.product(compilation, node.dtype.name)
         return written, code
 
-    def _parts(self, address: int, fine: list[Round]) -> list[Part]:
+    def _parts(self, entry: int, fine: list[Round]) -> list[Part]:
         """What runs the rounds in order: machine code, and NumPy in between."""
-        slow = sum(task.time for each in self.rounds for task in each.tasks) > RELEASED
-        kind = ctypes.CFUNCTYPE if slow else ctypes.PYFUNCTYPE
-        entry = kind(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)(address)
         parts: list[Part] = []
         for native, group in groupby(zip(self.rounds, fine, strict=True), lambda pair: _is_native(pair[0])):
             if native:
@@ -114,11 +113,11 @@ class Native(Calls):
                 parts += [Part(self._numpy(each.first)) for each, _ in group]
         return parts
 
-    def _call(self, entry: Any, coarse: list[Round], fine: list[Round]) -> Part:
+    def _call(self, entry: int, coarse: list[Round], fine: list[Round]) -> Part:
         """A run of rounds that are machine code. What it says of wrong integers, NumPy says in words."""
         ways = [coarse] if all(a.cuts == b.cuts for a, b in zip(coarse, fine, strict=True)) else [coarse, fine]
-        runs = [*map(self.tables.run, ways)]
-        start = partial(entry, *runs) if len(runs) == 1 else Trial(entry, runs)
+        runs = [builtin(entry, self.tables.run(way)) for way in ways]
+        start = runs[0] if len(runs) == 1 else Trial(runs)
         first = [each[0].first for each in stretches(coarse)]
         numpy = {i: self._numpy(step) for i, step in enumerate(first, 1) if is_checked(step)}
         return Part(start, numpy, self.threads if any(each.shared for way in ways for each in way) else 0)

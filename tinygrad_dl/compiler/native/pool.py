@@ -88,14 +88,16 @@ class Pool:
         self.memory = memory[start : start + dispatching.SIZE]
         self.state = self.memory.ctypes.data
         self.helpers: list[threading.Thread] = []
+        self.lock = threading.Lock()
 
     def grow(self, threads: int) -> None:
         """Have helpers for so many threads in all."""
-        while len(self.helpers) < threads - 1:
-            number = len(self.helpers) + 1
-            helper = threading.Thread(target=_entry(), args=(self.state, number), name="tinygrad_dl", daemon=True)
-            helper.start()
-            self.helpers.append(helper)
+        with self.lock:
+            while len(self.helpers) < threads - 1:
+                number = len(self.helpers) + 1
+                helper = threading.Thread(target=_entry(), args=(self.state, number), name="tinygrad_dl", daemon=True)
+                helper.start()
+                self.helpers.append(helper)
 
 
 _pool = Pool()
@@ -105,6 +107,7 @@ def _after_fork() -> None:
     """A child has none of its parent's threads."""
     global _pool
     _pool = Pool()
+    state.cache_clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -116,12 +119,11 @@ def threads() -> int:
     return 1 if dispatching.FUTEX is None else min(blas.threads(), engine.cores(), dispatching.MOST)
 
 
+@functools.cache  # asked before each run
 def state(wanted: int) -> int:
     """The address of the pool's state, with helpers for so many threads."""
-    pool = _pool
-    if len(pool.helpers) < wanted - 1:
-        pool.grow(wanted)
-    return pool.state
+    _pool.grow(wanted)
+    return _pool.state
 
 
 def dispatch(compilation: Compilation) -> str:

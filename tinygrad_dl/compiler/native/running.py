@@ -21,6 +21,7 @@ from ..program import Program
 from ..straight import Straight
 from . import pool
 from .places import Places
+from .trial import Trial
 
 BROUGHT = 2**15  # bytes of an input at most that is copied to where it is read
 KEPT = 2**18  # bytes of outputs at most whose memory is kept while other programs run: new arrays take 15 µs
@@ -35,7 +36,7 @@ _ALONE = next(map(getrefcount, [np.empty(0)]))
 @dataclass(slots=True)
 class Part:
     """What runs a part of a program. start: a function of the memory; or, with numpy and threads, machine code that is
-    given the pool of threads, if it needs any, and tells the number of the stretch that it could not do."""
+    given the pool of threads, or 0 if it needs none, and tells the number of the stretch that it could not do."""
 
     start: Callable[[Any], Any]
     numpy: dict[int, Callable[[list[Array]], None]] | None = None
@@ -47,7 +48,13 @@ class Part:
         if self.numpy is None:
             text.lines.append(f"{start}({memory})")
         else:
-            pooled = f"{text.name(pool.state)}({self.threads})" if self.threads else "None"
+            if isinstance(self.start, Trial):
+                text.lines += [
+                    f"if {start}.calm: {start}.calm -= 1; start = {start}.best",
+                    f"else: start = {start}",
+                ]
+                start = "start"
+            pooled = f"{text.name(pool.state)}({self.threads})" if self.threads else "0"
             text.lines.append(f"while stopped := {start}({pooled}): {text.name(self.numpy)}[stopped]({memory})")
 
 

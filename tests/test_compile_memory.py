@@ -38,9 +38,10 @@ def test_the_same_array_as_two_arguments():
     assert values(f(x, x)) == [3, 3, 3]
 
 
+@pytest.mark.parametrize("size", [3, 1000])  # small ones are copies each time
 @pytest.mark.parametrize("backend", ["interpreter", "numpy", "native"])
-def test_gradients_that_are_kept_keep_their_value(backend):
-    weight = nn.Parameter(ones())
+def test_gradients_that_are_kept_keep_their_value(backend, size):
+    weight = nn.Parameter(np.ones(size))
 
     @tg.compile(backend=backend)
     def step(x):
@@ -48,22 +49,22 @@ def test_gradients_that_are_kept_keep_their_value(backend):
         (weight * x).sum().backward()
 
     def gradient(k):
-        step(ones() * k)
+        step(np.ones(size) * k)
         return weight.grad
 
     for k in (1, 2, 3):
         gradient(k)
     kept, array = gradient(4), gradient(5).numpy()
-    another = nn.Parameter(ones())
+    another = nn.Parameter(np.ones(size))
     another.grad = gradient(6)
     asks = gradient(7)
     asks.requires_grad = True
     del asks
     assert not gradient(8).requires_grad
-    assert values(weight.grad) == [8, 8, 8]
-    assert values(kept) == [4, 4, 4]
-    assert array.tolist() == [5, 5, 5]
-    assert values(another.grad) == [6, 6, 6]
+    assert values(weight.grad) == [8] * size
+    assert values(kept) == [4] * size
+    assert array.tolist() == [5] * size
+    assert values(another.grad) == [6] * size
 
 
 OFF_THE_GRAPH = [

@@ -72,7 +72,10 @@ def test_states_that_cannot_be_written() -> None:
 def again(native, moving):
     """What a replay calls: for a list in which only these places may hold other arrays than before."""
     text = Straight()
-    native.write(text, moving)
+    with text.block(f"if {native.usual(text, moving)}:"):
+        text.lines.append("kept = False")
+        native.write(text, ())
+    text.lines.append(f"else: outputs = {text.name(native)}.anew(arrays)")
     return text.function("arrays", "outputs")
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from sys import getrefcount
 from typing import Any
 
 from ..graph import Array, Handle, add_holder, unshared
 from .backends import Run
 from .feeds import Argument, Changed, Draw, Gradient, Held, Slot, State
+from .gradients import Gradients
 from .guards import Guards
 from .passes import simplify
 from .program import Program
@@ -52,7 +53,9 @@ class Recorded:
         self.read = [(i, tensor) for i, tensor in tensors if i not in updated]
         self.written = [(i, tensor) for i, tensor in tensors if i in updated]
         gradients = [(i, s.tensor) for i, s in enumerate(sinks) if type(s) is Gradient]
-        self.gradients = [(i, tensor) for i, tensor in gradients if i not in updates]
+        new = [(i, tensor) for i, tensor in gradients if i not in updates]
+        stay = all(i in getattr(self.run, "fresh", ()) for i, _ in new)
+        self.gradients = Gradients(new, self._words() if new and stay else None)
         self.added_to = [(i, updates[i], tensor) for i, tensor in gradients if i in updates]  # from the last run on
         self.stores = [(i, s.handle()) for i, s in enumerate(sinks) if type(s) in (State, Slot)]
         in_place = getattr(self.run, "in_place", ())
@@ -62,7 +65,12 @@ class Recorded:
         self.owned: list[Any] = [None] * len(self.written)  # of what is written, which nobody else may see
         self.alone: list[int] = []  # how many refer to each of these then
         self.held: set[int] = set()  # the identities of all of them
+        self.words = None if self.replaced or not tensors else self._words()  # of read and written, if there are any
         self._again: Callable[[Recorded, Sequence[Any]], Any] | None = None  # written out when it is needed
+
+    def _words(self) -> Any:
+        """What looks at many places at once, if the backend has any."""
+        return self.run.words() if hasattr(self.run, "words") else None
 
     def broken(self) -> str | None:
         """Why this program does not fit now, or None."""
@@ -109,6 +117,15 @@ class Recorded:
                 self.arrays[i] = tensor.data
             self.held.update(map(id, arrays))
         self.alone[:] = map(getrefcount, self.owned)
+        if self.words:
+            self.words.note(self._state())
+
+    def _state(self) -> Iterator[tuple[Any, str]]:
+        """Where state would be seen to be another, or seen by others."""
+        for _, tensor in (*self.read, *self.written):
+            yield tensor, "data"
+        for array in self.owned:
+            yield array, "references"
 
     def forget(self) -> None:
         """What is known of the state is not so any more."""
@@ -117,6 +134,8 @@ class Recorded:
             self.arrays[i] = None
         self.arrays = [*self.arrays]  # another list: a backend knows the one before
         self.held.clear()
+        if self.words:
+            self.words.forget()
 
     def rest(self) -> None:
         """Other programs run now: let go of arrays that nobody may need any more."""
@@ -127,8 +146,7 @@ class Recorded:
 
     def failed(self) -> None:
         """A run has ended in the middle: its gradients are nothing, and the next one looks at everything."""
-        for _, tensor in self.gradients:
-            tensor._grad = None
+        self.gradients.clear()
         self.forget()
 
     def holds(self, array: Array) -> int:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from sys import getrefcount
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import graph, scope
 from .._source import user_line
 from .._tensor import Tensor
-from ..graph import Array, Leaf, next_order, unshared, wrap
+from ..graph import Leaf, next_order, wrap
 from ..scope import watching
 from .feeds import Changed
+from .gradients import own_gradient
 from .straight import Straight
 from .structure import put_together
 
@@ -38,14 +39,16 @@ def written(recorded: Recorded) -> Callable[[Recorded, Sequence[Any]], Any]:
     _inputs(recorded, text)
     with recorded.actions.counted(text):
         _draw(recorded, text)
-        _free(recorded, text)
+        _look(recorded, text)
+        recorded.gradients.write_freed(text)
         with text.block("try:"):
             _run(recorded, text)
         with text.block("except BaseException:"):
             text.lines += ["self.failed()", "raise"]
     _effects(recorded, text)
     text.lines.append("self.runs += 1")
-    return text.function("self, args", _result(recorded, text))
+    recorded.gradients.write_new(text, _result(recorded, text))
+    return text.function("self, args", "result")
 
 
 def _arguments(recorded: Recorded, text: Straight) -> None:
@@ -68,16 +71,24 @@ def _arguments(recorded: Recorded, text: Straight) -> None:
 def _state(recorded: Recorded, text: Straight) -> None:
     """Has no state been replaced since the latest run, nor can it be seen by others?"""
     text.check(*(f"{text.name(table)}[{name!r}] is {text.name(tensor)}" for table, name, tensor in recorded.slots))
+    if recorded.words:
+        text.check(f"{text.name(recorded.words)}.same(0)")
+    else:
+        _each(recorded, text)
+    for i, tensor in recorded.old_gradients:
+        text.lines.append(f"g{i} = {text.name(tensor)}._grad")
+        text.check(f"g{i} is not None")
+    text.check(*(f"{text.name(tensor)}._grad is not None" for _, _, tensor in recorded.added_to))
+
+
+def _each(recorded: Recorded, text: Straight) -> None:
+    """The same of the values, one by one."""
     for arrays, tensors in (recorded.known, recorded.read), (recorded.owned, recorded.written):
         if tensors:
             text.lines.append(f"seen = {text.name(arrays)}")
             text.check(*(f"{text.name(tensor)}.data is seen[{n}]" for n, (_, tensor) in enumerate(tensors)))
     if recorded.written:
         text.check(f"[*map({text.name(getrefcount)}, seen)] == {text.name(recorded.alone)}")
-    for i, tensor in recorded.old_gradients:
-        text.lines.append(f"g{i} = {text.name(tensor)}._grad")
-        text.check(f"g{i} is not None")
-    text.check(*(f"{text.name(tensor)}._grad is not None" for _, _, tensor in recorded.added_to))
 
 
 def _inputs(recorded: Recorded, text: Straight) -> None:
@@ -88,57 +99,34 @@ def _inputs(recorded: Recorded, text: Straight) -> None:
     text.lines += [f"arrays[{j}] = {own}({text.name(tensor)})" for _, j, tensor in recorded.added_to]
 
 
-def own_gradient(tensor: Tensor) -> Array:
-    """The array of its gradient, which a run may write over: a copy, if somebody else has it."""
-    grad = cast(Tensor, tensor._grad)
-    if getrefcount(grad) != _ALONE or grad.node is not None or not unshared(grad) or not grad.data.flags.carray:
-        tensor._grad = grad = wrap(grad.data.copy())
-    return grad.data
-
-
-def _alone() -> int:
-    tensor = wrap(np.empty(1))
-    tensor._grad = wrap(np.empty(1))
-    grad = tensor._grad
-    return getrefcount(grad)
-
-
-_ALONE = _alone()  # how many refer to a gradient there if nobody else does; differs between Python's versions
-
-
 def _draw(recorded: Recorded, text: Straight) -> None:
     for i, draw in recorded.draws:
         draw.write(text, f"arrays[{i}]")
 
 
-def _free(recorded: Recorded, text: Straight) -> None:
-    """Let go of gradients' arrays, whose memory may be used again, and of gradients that others have."""
-    probe = wrap(np.empty(1))
-    probe._grad = wrap(np.empty(1))
-    count, nothing = text.name(getrefcount), text.name(np.empty(0))
-    if recorded.gradients:
-        text.lines += [f"grad = {text.name(probe)}._grad", f"alone = {count}(grad)"]
-    for _, tensor in recorded.gradients:
-        text.lines += [
-            f"grad = {text.name(tensor)}._grad",
-            f"if grad is not None and {count}(grad) == alone and grad.node is None: grad.data = {nothing}",
-            f"else: {text.name(tensor)}._grad = None",
-        ]
+def _look(recorded: Recorded, text: Straight) -> None:
+    """Is the program watched; are most inputs the same arrays as before, so that it can use the same memory?"""
+    run = recorded.run
+    text.lines.append(f"watch = {text.name(scope)}.observers and {text.name(watching)}()")
+    usual = "False"
+    if hasattr(run, "usual"):
+        moving = [i for i, _ in (*recorded.arguments, *recorded.draws, *recorded.old_gradients)]
+        moving += [j for _, j, _ in recorded.added_to]
+        usual = f"not watch and {run.usual(text, [*moving, *recorded.replaced.values()])}"
+    text.lines.append(f"usual = {usual}")
+    recorded.gradients.write_kept(text, "usual")
 
 
 def _run(recorded: Recorded, text: Straight) -> None:
     """From `arrays` to `outputs`."""
-    run = recorded.run
-    text.lines.append(f"watch = {text.name(scope)}.observers and {text.name(watching)}()")
-    with text.block("if watch:"):
-        text.lines.append(f"outputs = watch.replay({text.name(recorded.program)}, {text.name(run)}, arrays)")
-    with text.block("else:"):
-        if hasattr(run, "write"):  # a quicker way, if most inputs are the same arrays
-            moving = [i for i, _ in (*recorded.arguments, *recorded.draws, *recorded.old_gradients)]
-            moving += [j for _, j, _ in recorded.added_to]
-            run.write(text, [*moving, *recorded.replaced.values()])
-        else:
-            text.lines.append(f"outputs = {text.name(run)}(arrays)")
+    run: Any = recorded.run
+    if hasattr(run, "usual"):
+        with text.block("if usual:"):
+            run.write(text, recorded.gradients.numbers)
+        text.lines.append(f"elif not watch: outputs = {text.name(run)}.anew(arrays)")
+    else:
+        text.lines.append(f"if not watch: outputs = {text.name(run)}(arrays)")
+    text.lines.append(f"else: outputs = watch.replay({text.name(recorded.program)}, {text.name(run)}, arrays)")
 
 
 def _effects(recorded: Recorded, text: Straight) -> None:
@@ -167,12 +155,6 @@ def _effects(recorded: Recorded, text: Straight) -> None:
             "if node is not None: node.stamp, node.written = stamp, line",
         ]
     text.lines += [f"{text.name(tensor)}._grad = None" for tensor in recorded.cleared]
-    for i, tensor in recorded.gradients:
-        text.lines += [
-            f"grad = {text.name(tensor)}._grad",
-            f"if grad is None: {text.name(tensor)}._grad = {text.name(wrap)}(outputs[{i}])",
-            f"else: grad.data = outputs[{i}]",
-        ]
     for i, _, tensor in recorded.added_to:
         if i in recorded.replaced:
             text.lines.append(f"{text.name(tensor)}._grad.data = outputs[{i}]")

@@ -21,7 +21,7 @@ class _Snapshot:
 
     def __init__(self, recorded: Recorded) -> None:
         tensors = {id(t): t for _, t in (*recorded.read, *recorded.written)}
-        tensors |= {id(t): t for _, t in (*recorded.stores, *recorded.gradients)}
+        tensors |= {id(t): t for _, t in (*recorded.stores, *recorded.gradients.found)}
         tensors |= {id(t): t for t in (*recorded.cleared, *(t for _, _, t in recorded.added_to))}
         self.tensors = list(tensors.values())
         self.values = [(t.data.copy(), None if t._grad is None else t._grad.data.copy()) for t in self.tensors]

@@ -19,7 +19,7 @@ from ..lowering import basic_name
 from ..numpy_backend import build as build_numpy
 from ..program import Instruction, Program, execute
 from ..trace import trace_axes
-from . import blas, driver, engine, pool
+from . import blas, driver, engine, pool, words
 from .builtin import builtin, callable_code
 from .calling import Written
 from .checked import is_checked, write_checked
@@ -74,6 +74,7 @@ class Native(Calls):
             self.places.place([self.rounds, fine], written, arena)
             slow = sum(task.time for each in self.rounds for task in each.tasks) > RELEASED
             entry = callable_code(compilation, runner, release=slow)
+            words.begin(compilation)
             addresses = compilation.addresses([entry, *code.values()])
         code_at = dict(zip(code, addresses[1:], strict=True))
         table = ctypes.addressof(self.places.table)

@@ -7,7 +7,7 @@ the parts of the program in order, and gives new arrays, or state that has been 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import is_not
 from sys import getrefcount
@@ -22,6 +22,7 @@ from ..straight import Straight
 from . import pool
 from .places import Places
 from .trial import Trial
+from .words import Words, available
 
 BROUGHT = 2**15  # bytes of an input at most that is copied to where it is read
 KEPT = 2**18  # bytes of outputs at most whose memory is kept while other programs run: new arrays take 15 µs
@@ -81,6 +82,8 @@ class Calls:
         self.spare: list[Array] = [_NOTHING] * len(self.made)  # of an earlier call
         self.elsewhere = [0] * len(self.made)  # where spare arrays lie
         self.alone = [_ALONE] * len(self.made)
+        self.lent = [*self.alone]
+        self.fresh = {i for i, _ in places.fresh}  # outputs that lie in the same memory again if nobody has them
         self.passing = [n for n, (i, _) in enumerate(places.fresh) if i in program.updates]
         self.views = [(i, places.fixed[n].reshape(values[i].shape)) for i, n in places.copied if n in places.fixed]
         self.doubles = [(i, node) for i, node in places.copied if node not in places.fixed]  # of other outputs
@@ -101,18 +104,31 @@ class Calls:
         self.used = found is arrays
         return (self._run or self._written())(self, found)
 
-    def write(self, text: Straight, moving: list[int]) -> None:
-        """Write out a call for `arrays`, in which only these places may hold other arrays than at the latest call, of
-        the same shapes and dtypes, if it is the same list. What it gives is `outputs`, but for what is written over an
-        input."""
+    def usual(self, text: Straight, moving: list[int]) -> str:
+        """Whether a call can be as it is written out: for the same list, `arrays`, in which only these places may hold
+        other arrays than at the latest call, of the same shapes and dtypes."""
         self._bring(moving)
-        own, seen = text.name(self), text.name(self.seen)
+        seen = text.name(self.seen)
         pointed = sorted(set(moving) - set(self.brought))
-        other = "".join(f" or {seen}[{j}]() is not arrays[{j}]" for j in pointed)
-        with text.block(f"if {own}.given is not arrays{other}:"):
-            text.lines += [f"outputs = {own}(arrays)", f"{own}.given = arrays if {own}.used else None"]
-        with text.block("else:"):
-            self._write(text, own, named=False)
+        return " and ".join([f"{text.name(self)}.given is arrays", *(f"{seen}[{j}]() is arrays[{j}]" for j in pointed)])
+
+    def write(self, text: Straight, lent: Iterable[int]) -> None:
+        """Write out a usual call. What it gives is `outputs`, but for what is written over an input. lent: outputs
+        whose arrays it may use again, if `kept`, though somebody has them."""
+        for n, (i, _) in enumerate(self.places.fresh):
+            self.lent[n] = _ALONE + (i in lent)
+        given = self._write(text, text.name(self), named=False)
+        there = ["None" if i in lent else value for i, value in enumerate(given)]
+        while there and there[-1] == "None":  # 20 ns each
+            there.pop()
+        text.lines += [f"if kept: outputs = [{', '.join(there)}]", f"else: outputs = [{', '.join(given)}]"]
+        self._pass(text)
+
+    def anew(self, arrays: list[Array]) -> list[Array]:
+        """The outputs, for a list that may hold other arrays and will come again."""
+        outputs = self(arrays)
+        self.given = arrays if self.used else None
+        return outputs
 
     def _bring(self, moving: list[int]) -> None:
         """Give small inputs that will be others each time a place of their own: to copy them takes a few tenths of a
@@ -138,13 +154,15 @@ class Calls:
 
     def _written(self) -> Callable[[Calls, list[Array]], list[Array]]:
         text = Straight()
-        self._write(text, "self", named=True)
+        given = self._write(text, "self", named=True)
+        text.lines.append(f"outputs = [{', '.join(given)}]")
+        self._pass(text)
         self._run = run = text.function("self, arrays", "outputs")
         return run
 
-    def _write(self, text: Straight, own: str, named: bool) -> None:
-        """Write out a run for `arrays` that the table points at. named: so that outputs written over an input are among
-        the results; else None is."""
+    def _write(self, text: Straight, own: str, named: bool) -> list[str]:
+        """Write out a run for `arrays` that the table points at. What the outputs are. named: so that those written
+        over an input are among them; else None is."""
         memory, new = "memory" if self.mixed else "arrays", text.name(self.new)
         before, direct = text.name(self.before), text.name(self.direct)
         for j, place in self.brought.items():
@@ -155,7 +173,8 @@ class Calls:
                 f" else: {before}[{j}] = array; {text.name(place)}[...] = array",
             ]
         if self.made:
-            text.lines.append(f"if [*map({text.name(getrefcount)}, {new})] != {own}.alone: {own}.renew()")
+            alone = f"{own}.alone" if named else f"({own}.lent if kept else {own}.alone)"
+            text.lines.append(f"if [*map({text.name(getrefcount)}, {new})] != {alone}: {own}.renew({alone})")
         if self.mixed:
             text.lines.append(f"memory = [*arrays, *{own}.blank, *{new}]")
         copy = f"{own}.copy({{}}, {memory})"
@@ -168,21 +187,31 @@ class Calls:
         given |= {i: f"early{i}" for i, _ in self.early}
         given |= {i: f"{text.name(view)}.copy()" for i, view in self.views}
         given |= {i: copy.format(f"{i}, {text.name(node)}") for i, node in self.doubles}
-        text.lines.append(f"outputs = [{', '.join(given[i] for i in range(len(given)))}]")
-        for n in self.passing:  # it is the state's from now on
-            text.lines.append(f"{new}[{n}] = {text.name(_NOTHING)}")
+        return [given[i] for i in range(len(given))]
 
-    def renew(self) -> None:
-        """Other memory for outputs that somebody still has: that of the call before, if it is free by now."""
+    def _pass(self, text: Straight) -> None:
+        """Write out that what is the state's from now on is not written over."""
+        for n in self.passing:
+            text.lines.append(f"{text.name(self.new)}[{n}] = {text.name(_NOTHING)}")
+        if self.mixed:
+            text.lines.append("memory = None")  # or its arrays would seem to be somebody's
+
+    def renew(self, alone: list[int]) -> None:
+        """Other memory for outputs that somebody still has: that of the call before, if it is free by now. alone: how
+        many refer to each if nobody has it."""
         new, spare = ([*map(getrefcount, arrays)] for arrays in (self.new, self.spare))
         for n, (slot, shape, dtype) in enumerate(self.made):
-            if new[n] > _ALONE:
+            if new[n] > alone[n]:
                 if spare[n] > _ALONE:
                     array = np.empty(shape, dtype)
                     address = array.__array_interface__["data"][0]
                     self.spare[n], self.elsewhere[n] = array, address
                 self.new[n], self.spare[n] = self.spare[n], self.new[n]
                 self.table[slot], self.elsewhere[n] = self.elsewhere[n], self.table[slot]
+
+    def words(self) -> Words | None:
+        """What looks at many places of memory at once, if it can be done here."""
+        return Words() if available() else None
 
     def rest(self) -> None:
         """Let go of outputs that nobody has any more: other programs run before the next call."""

@@ -127,7 +127,7 @@ def test_a_trial_begins_anew_where_calls_become_slow(monkeypatch):
 
     monkeypatch.setattr(trial, "perf_counter", lambda: now[0])
     tried = trial.Trial([partial(work, way) for way in ("alone", "shared")])
-    few = -(-trial.USES // (trial.AGED * trial.TIMED))
+    few = trial.USES // trial.AGED
     for _ in range(2 * trial.TRIES + few):
         tried(0)
     assert done[-few:] == ["shared"] * few

@@ -10,8 +10,8 @@ from typing import Any
 TRIES = 15  # of each way
 USES = 1_000  # calls until all ways are tried again: whoever else computes here may have come or gone
 SLOW = 1.5  # times what the best way took, from which on a call is slow
-AGED = 100  # calls that a slow one counts as
 TIMED = 8  # of so many calls one is timed, which takes 0.5 µs
+AGED = 100  # calls that a slow one of these counts as
 
 
 class Trial:
@@ -30,7 +30,7 @@ class Trial:
             return self._try(argument)
         start = perf_counter()
         result = self.best(argument)
-        self.left -= TIMED * (AGED if perf_counter() - start > self.slow else 1)
+        self.left -= AGED if perf_counter() - start > self.slow else TIMED
         self.calm = TIMED - 1 if self.left > 0 else 0
         return result
 
